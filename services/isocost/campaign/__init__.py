@@ -1,0 +1,1 @@
+"""The loop that drives the three services through a campaign."""

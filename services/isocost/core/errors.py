@@ -1,0 +1,124 @@
+"""The closed set of errors that isocost reports, and their one mapping to gRPC status codes.
+
+Services raise these; the server turns them into a status with rich details; the client turns the status back into the
+same error. A user never sees a traceback for one of them.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+__all__ = [
+    "AlreadyExistsError",
+    "BudgetExceededError",
+    "FailedPreconditionError",
+    "InvalidArgumentError",
+    "IsocostError",
+    "NotFoundError",
+    "UnavailableError",
+    "from_rpc_error",
+    "to_status",
+]
+
+
+class IsocostError(Exception):
+    """An error with a message that names what is wrong and what to do.
+
+    Attributes:
+        field: Dotted name of the offending field, or "" where no single field is at fault.
+    """
+
+    code: int = code_pb2.UNKNOWN
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class InvalidArgumentError(IsocostError):
+    """The input is wrong whatever the state; `field` names it."""
+
+    code = code_pb2.INVALID_ARGUMENT
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message, field=field)
+
+
+class NotFoundError(IsocostError):
+    """The named thing is not there."""
+
+    code = code_pb2.NOT_FOUND
+
+
+class AlreadyExistsError(IsocostError):
+    """The id is taken by something with another content."""
+
+    code = code_pb2.ALREADY_EXISTS
+
+
+class FailedPreconditionError(IsocostError):
+    """Valid in itself, but not in the present state."""
+
+    code = code_pb2.FAILED_PRECONDITION
+
+
+class BudgetExceededError(IsocostError):
+    """The purchase would take settled plus reserved above the budget."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+
+
+class UnavailableError(IsocostError):
+    """A server is away; the same call may succeed later."""
+
+    code = code_pb2.UNAVAILABLE
+
+
+_BY_CODE: dict[int, type[IsocostError]] = {
+    error.code: error
+    for error in (
+        NotFoundError,
+        AlreadyExistsError,
+        FailedPreconditionError,
+        BudgetExceededError,
+        UnavailableError,
+    )
+}
+
+
+def to_status(error: IsocostError) -> status_pb2.Status:
+    """Builds the `google.rpc.Status` of an error, with a field violation where a field is at fault."""
+    status = status_pb2.Status(code=error.code, message=str(error))
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        status.details.append(detail)
+    return status
+
+
+def from_rpc_error(error: grpc.RpcError) -> IsocostError:
+    """Turns a failed call's status back into the error that the service raised."""
+    code: grpc.StatusCode = error.code()
+    details = error.details() or code.name
+    field, message = "", details
+    status = rpc_status.from_call(error)
+    if status is not None:
+        for detail in status.details:
+            bad_request = error_details_pb2.BadRequest()
+            if detail.Unpack(bad_request) and bad_request.field_violations:
+                field = bad_request.field_violations[0].field
+                message = bad_request.field_violations[0].description
+    number = code.value[0]
+    if number == code_pb2.INVALID_ARGUMENT:
+        return InvalidArgumentError(field or "request", message)
+    if number in _BY_CODE:
+        return _BY_CODE[number](message, field=field)
+    return IsocostError(f"{code.name}: {details}", field=field)

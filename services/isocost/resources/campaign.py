@@ -1,0 +1,217 @@
+"""Campaigns, orders and the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from isocost.core.errors import InvalidArgumentError
+from isocost.core.ids import check_id
+from isocost.core.money import Money
+from isocost.resources.label import Purpose, time_from_proto, time_to_proto
+from isocost.resources.task import Task
+from isocost.v1 import resources_pb2
+
+__all__ = ["Balance", "Campaign", "CampaignState", "EntryKind", "LedgerEntry", "Order", "OrderState"]
+
+
+class CampaignState(Enum):
+    """Where a campaign stands."""
+
+    ACTIVE = resources_pb2.CAMPAIGN_STATE_ACTIVE
+    FINISHED = resources_pb2.CAMPAIGN_STATE_FINISHED
+
+
+class OrderState(Enum):
+    """Where an order stands."""
+
+    OPEN = resources_pb2.ORDER_STATE_OPEN
+    SETTLED = resources_pb2.ORDER_STATE_SETTLED
+    CANCELLED = resources_pb2.ORDER_STATE_CANCELLED
+
+
+class EntryKind(Enum):
+    """Kind of a ledger entry."""
+
+    RESERVE = resources_pb2.ENTRY_KIND_RESERVE
+    SETTLE = resources_pb2.ENTRY_KIND_SETTLE
+    RELEASE = resources_pb2.ENTRY_KIND_RELEASE
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One campaign.
+
+    Attributes:
+        campaign_id: Chosen by the caller.
+        task: The question asked of each item.
+        budget: The most that may ever be settled plus reserved; greater than zero.
+        strong_model: Folder or hub name of the model that is trained.
+        config_json: The campaign file as canonical JSON; "" where there is none.
+        state, create_time: Set by the budget service.
+    """
+
+    campaign_id: str
+    task: Task
+    budget: Money
+    strong_model: str
+    config_json: str = ""
+    state: CampaignState = CampaignState.ACTIVE
+    create_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_id("campaign.campaign_id", self.campaign_id)
+        if self.budget.micros <= 0:
+            raise InvalidArgumentError("campaign.budget", f"{self.budget}; a budget must be greater than zero")
+        if not self.strong_model:
+            raise InvalidArgumentError("campaign.strong_model", "empty; name a folder or a hub model")
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Campaign) -> Campaign:
+        """Converts from the wire."""
+        return cls(
+            campaign_id=message.campaign_id,
+            task=Task.from_proto(message.task),
+            budget=Money.from_proto(message.budget),
+            strong_model=message.strong_model,
+            config_json=message.config_json,
+            state=CampaignState(message.state) if message.state else CampaignState.ACTIVE,
+            create_time=time_from_proto(message.create_time),
+        )
+
+    def to_proto(self) -> resources_pb2.Campaign:
+        """Converts to the wire."""
+        return resources_pb2.Campaign(
+            campaign_id=self.campaign_id,
+            task=self.task.to_proto(),
+            budget=self.budget.to_proto(),
+            strong_model=self.strong_model,
+            config_json=self.config_json,
+            state=self.state.value,
+            create_time=time_to_proto(self.create_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A purchase of labels from one source; n_labels = n_settled + n_released + those still awaited."""
+
+    order_id: str
+    campaign_id: str
+    source_id: str
+    purpose: Purpose
+    n_labels: int
+    n_settled: int
+    n_released: int
+    unit_price: Money
+    state: OrderState
+    request_id: str
+    create_time: datetime | None = None
+
+    @property
+    def n_pending(self) -> int:
+        """Labels still awaited."""
+        return self.n_labels - self.n_settled - self.n_released
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Order) -> Order:
+        """Converts from the wire."""
+        return cls(
+            order_id=message.order_id,
+            campaign_id=message.campaign_id,
+            source_id=message.source_id,
+            purpose=Purpose(message.purpose),
+            n_labels=message.n_labels,
+            n_settled=message.n_settled,
+            n_released=message.n_released,
+            unit_price=Money.from_proto(message.unit_price),
+            state=OrderState(message.state),
+            request_id=message.request_id,
+            create_time=time_from_proto(message.create_time),
+        )
+
+    def to_proto(self) -> resources_pb2.Order:
+        """Converts to the wire."""
+        return resources_pb2.Order(
+            order_id=self.order_id,
+            campaign_id=self.campaign_id,
+            source_id=self.source_id,
+            purpose=self.purpose.value,
+            n_labels=self.n_labels,
+            n_settled=self.n_settled,
+            n_released=self.n_released,
+            unit_price=self.unit_price.to_proto(),
+            state=self.state.value,
+            request_id=self.request_id,
+            create_time=time_to_proto(self.create_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One row of the append-only ledger; sequence counts from 1 in each campaign, without gaps."""
+
+    sequence: int
+    campaign_id: str
+    order_id: str
+    source_id: str
+    kind: EntryKind
+    amount: Money
+    label_id: str = ""
+    create_time: datetime | None = None
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.LedgerEntry) -> LedgerEntry:
+        """Converts from the wire."""
+        return cls(
+            sequence=message.sequence,
+            campaign_id=message.campaign_id,
+            order_id=message.order_id,
+            source_id=message.source_id,
+            kind=EntryKind(message.kind),
+            amount=Money.from_proto(message.amount),
+            label_id=message.label_id,
+            create_time=time_from_proto(message.create_time),
+        )
+
+    def to_proto(self) -> resources_pb2.LedgerEntry:
+        """Converts to the wire."""
+        return resources_pb2.LedgerEntry(
+            sequence=self.sequence,
+            campaign_id=self.campaign_id,
+            order_id=self.order_id,
+            source_id=self.source_id,
+            kind=self.kind.value,
+            amount=self.amount.to_proto(),
+            label_id=self.label_id,
+            create_time=time_to_proto(self.create_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A campaign's money at one instant: settled + reserved + available = budget."""
+
+    budget: Money
+    settled: Money
+    reserved: Money
+
+    @property
+    def available(self) -> Money:
+        """Free to spend."""
+        return Money(self.budget.micros - self.settled.micros - self.reserved.micros, self.budget.currency_code)
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Balance) -> Balance:
+        """Converts from the wire."""
+        return cls(*(Money.from_proto(part) for part in (message.budget, message.settled, message.reserved)))
+
+    def to_proto(self) -> resources_pb2.Balance:
+        """Converts to the wire."""
+        return resources_pb2.Balance(
+            budget=self.budget.to_proto(),
+            settled=self.settled.to_proto(),
+            reserved=self.reserved.to_proto(),
+            available=self.available.to_proto(),
+        )

@@ -1,0 +1,252 @@
+"""What runs showed: evaluations, observations, the frontier; and plans made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from isocost.core.errors import InvalidArgumentError
+from isocost.core.money import Money
+from isocost.economics.regime import Regime
+from isocost.resources.label import time_from_proto, time_to_proto
+from isocost.v1 import resources_pb2
+
+__all__ = ["Decision", "Evaluation", "FrontierPoint", "Observation", "Plan", "Purchase"]
+
+
+class Decision(Enum):
+    """What a plan says to do."""
+
+    BUY = resources_pb2.DECISION_BUY
+    STOP = resources_pb2.DECISION_STOP
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a trained model answers one evaluation set.
+
+    Attributes:
+        name: Name of the evaluation set.
+        n_eval: Labels it was measured on.
+        accuracy: Share of right answers, 0 to 1.
+        accuracy_low, accuracy_high: 95 % Wilson interval of the accuracy.
+        auroc: Area under the ROC curve, macro-averaged one against the rest for more than two choices; 0.5 where
+            undefined (only one class among the labels).
+    """
+
+    name: str
+    n_eval: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    auroc: float
+
+    def __post_init__(self) -> None:
+        if self.n_eval < 1:
+            raise InvalidArgumentError("evaluation.n_eval", "must be at least 1")
+        if not 0 <= self.accuracy_low <= self.accuracy <= self.accuracy_high <= 1:
+            raise InvalidArgumentError("evaluation.accuracy", "must lie within its interval, and that within 0 and 1")
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Evaluation) -> Evaluation:
+        """Converts from the wire."""
+        return cls(
+            name=message.name,
+            n_eval=message.n_eval,
+            accuracy=message.accuracy,
+            accuracy_low=message.accuracy_low,
+            accuracy_high=message.accuracy_high,
+            auroc=message.auroc,
+        )
+
+    def to_proto(self) -> resources_pb2.Evaluation:
+        """Converts to the wire."""
+        return resources_pb2.Evaluation(
+            name=self.name,
+            n_eval=self.n_eval,
+            accuracy=self.accuracy,
+            accuracy_low=self.accuracy_low,
+            accuracy_high=self.accuracy_high,
+            auroc=self.auroc,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a run showed.
+
+    Attributes:
+        run_id: The run; unique in its campaign.
+        method: Name of the method.
+        n_weak, n_human: Labels trained on.
+        seed: Seed of the run.
+        evaluation: On the bought evaluation labels.
+        test: On a benchmark's gold answers, outside the ledger; None where there is none.
+        weak_source_id, human_source_id: Where the labels came from; "" where the count is 0.
+        cost, create_time: Set by the budget service.
+    """
+
+    run_id: str
+    method: str
+    n_weak: int
+    n_human: int
+    seed: int
+    evaluation: Evaluation
+    test: Evaluation | None = None
+    weak_source_id: str = ""
+    human_source_id: str = ""
+    cost: Money | None = None
+    create_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_weak < 0 or self.n_human < 0:
+            raise InvalidArgumentError("observation.n_weak" if self.n_weak < 0 else "observation.n_human", "negative")
+        for name, count, source_id in (
+            ("weak_source_id", self.n_weak, self.weak_source_id),
+            ("human_source_id", self.n_human, self.human_source_id),
+        ):
+            if count and not source_id:
+                raise InvalidArgumentError(f"observation.{name}", "empty; name the source the labels came from")
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Observation) -> Observation:
+        """Converts from the wire."""
+        return cls(
+            run_id=message.run_id,
+            method=message.method,
+            n_weak=message.n_weak,
+            n_human=message.n_human,
+            seed=message.seed,
+            evaluation=Evaluation.from_proto(message.evaluation),
+            test=Evaluation.from_proto(message.test) if message.HasField("test") else None,
+            weak_source_id=message.weak_source_id,
+            human_source_id=message.human_source_id,
+            cost=Money.from_proto(message.cost) if message.HasField("cost") else None,
+            create_time=time_from_proto(message.create_time),
+        )
+
+    def to_proto(self) -> resources_pb2.Observation:
+        """Converts to the wire."""
+        return resources_pb2.Observation(
+            run_id=self.run_id,
+            method=self.method,
+            n_weak=self.n_weak,
+            n_human=self.n_human,
+            seed=self.seed,
+            evaluation=self.evaluation.to_proto(),
+            test=self.test.to_proto() if self.test else None,
+            weak_source_id=self.weak_source_id,
+            human_source_id=self.human_source_id,
+            cost=self.cost.to_proto() if self.cost else None,
+            create_time=time_to_proto(self.create_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One purchase that a plan proposes; expected_gain in accuracy, by the policy's own estimate."""
+
+    source_id: str
+    n_labels: int
+    cost: Money
+    expected_gain: float
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Purchase) -> Purchase:
+        """Converts from the wire."""
+        return cls(message.source_id, message.n_labels, Money.from_proto(message.cost), message.expected_gain)
+
+    def to_proto(self) -> resources_pb2.Purchase:
+        """Converts to the wire."""
+        return resources_pb2.Purchase(
+            source_id=self.source_id,
+            n_labels=self.n_labels,
+            cost=self.cost.to_proto(),
+            expected_gain=self.expected_gain,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to buy next and why; inputs_json holds everything the policy was given."""
+
+    plan_id: str
+    campaign_id: str
+    decision: Decision
+    purchases: tuple[Purchase, ...]
+    reason: str
+    regime: Regime
+    policy: str
+    inputs_json: str
+    create_time: datetime | None = None
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Plan) -> Plan:
+        """Converts from the wire."""
+        return cls(
+            plan_id=message.plan_id,
+            campaign_id=message.campaign_id,
+            decision=Decision(message.decision),
+            purchases=tuple(Purchase.from_proto(purchase) for purchase in message.purchases),
+            reason=message.reason,
+            regime=Regime[resources_pb2.Regime.Name(message.regime).removeprefix("REGIME_")],
+            policy=message.policy,
+            inputs_json=message.inputs_json,
+            create_time=time_from_proto(message.create_time),
+        )
+
+    def to_proto(self) -> resources_pb2.Plan:
+        """Converts to the wire."""
+        return resources_pb2.Plan(
+            plan_id=self.plan_id,
+            campaign_id=self.campaign_id,
+            decision=self.decision.value,
+            purchases=[purchase.to_proto() for purchase in self.purchases],
+            reason=self.reason,
+            regime=resources_pb2.Regime.Value(f"REGIME_{self.regime.name}"),
+            policy=self.policy,
+            inputs_json=self.inputs_json,
+            create_time=time_to_proto(self.create_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """One point of the frontier; the accuracy is the mean over seeds, with its 95 % interval."""
+
+    cost: Money
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    n_weak: int
+    n_human: int
+    method: str
+    n_seeds: int
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.FrontierPoint) -> FrontierPoint:
+        """Converts from the wire."""
+        return cls(
+            cost=Money.from_proto(message.cost),
+            accuracy=message.accuracy,
+            accuracy_low=message.accuracy_low,
+            accuracy_high=message.accuracy_high,
+            n_weak=message.n_weak,
+            n_human=message.n_human,
+            method=message.method,
+            n_seeds=message.n_seeds,
+        )
+
+    def to_proto(self) -> resources_pb2.FrontierPoint:
+        """Converts to the wire."""
+        return resources_pb2.FrontierPoint(
+            cost=self.cost.to_proto(),
+            accuracy=self.accuracy,
+            accuracy_low=self.accuracy_low,
+            accuracy_high=self.accuracy_high,
+            n_weak=self.n_weak,
+            n_human=self.n_human,
+            method=self.method,
+            n_seeds=self.n_seeds,
+        )

@@ -1,0 +1,179 @@
+"""Tasks, items and label sources."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from isocost.core.errors import InvalidArgumentError
+from isocost.core.ids import check_id
+from isocost.core.money import Money
+from isocost.v1 import resources_pb2
+
+__all__ = ["CHOICES_MAX", "Item", "LabelKind", "Source", "SourceKind", "Task"]
+
+#: vLLM answers at most 128 token ids a request.
+CHOICES_MAX = 128
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class SourceKind(Enum):
+    """Where a label comes from."""
+
+    MODEL = resources_pb2.SOURCE_KIND_MODEL
+    HUMAN = resources_pb2.SOURCE_KIND_HUMAN
+
+
+class LabelKind(Enum):
+    """The two kinds of label."""
+
+    WEAK = resources_pb2.LABEL_KIND_WEAK
+    HUMAN = resources_pb2.LABEL_KIND_HUMAN
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The question asked of each item.
+
+    Attributes:
+        name: A short name.
+        template: Text with `{field}` placeholders.
+        choices: Two or more different answers; a label is a distribution over them, in this order.
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
+    """
+
+    name: str
+    template: str
+    choices: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_id("task.name", self.name)
+        if len(self.choices) < 2:
+            raise InvalidArgumentError("task.choices", f"{len(self.choices)} given; a task needs at least two choices")
+        if len(self.choices) > CHOICES_MAX:
+            raise InvalidArgumentError(
+                "task.choices", f"{len(self.choices)} given; at most {CHOICES_MAX} are supported"
+            )
+        if any(not choice.strip() for choice in self.choices):
+            raise InvalidArgumentError("task.choices", "a choice is empty; give each a word")
+        if len(set(self.choices)) != len(self.choices):
+            raise InvalidArgumentError("task.choices", "two choices are the same; each must differ")
+        if not self.fields:
+            raise InvalidArgumentError(
+                "task.template", "shows no field of the item; put at least one {field} placeholder into it"
+            )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the placeholders, in their order of first appearance.
+
+        Raises:
+            InvalidArgumentError: where the template's braces do not form plain `{field}` placeholders.
+        """
+        names: dict[str, None] = {}
+        try:
+            parts = list(string.Formatter().parse(self.template))
+        except ValueError as error:
+            raise InvalidArgumentError("task.template", f"{error}; write {{{{ and }}}} for literal braces") from None
+        for _, name, spec, conversion in parts:
+            if name is None:
+                continue
+            if not _FIELD.match(name) or spec or conversion:
+                raise InvalidArgumentError("task.template", f"{{{name}}} is not a plain field name")
+            names[name] = None
+        return tuple(names)
+
+    def render(self, fields: Mapping[str, str]) -> str:
+        """The question about one item.
+
+        Raises:
+            InvalidArgumentError: where a field that the template shows is missing.
+        """
+        missing = [name for name in self.fields if name not in fields]
+        if missing:
+            raise InvalidArgumentError(f"fields.{missing[0]}", f"missing; the task's template shows {{{missing[0]}}}")
+        return self.template.format_map(dict(fields))
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Task) -> Task:
+        """Converts from the wire."""
+        return cls(message.name, message.template, tuple(message.choices))
+
+    def to_proto(self) -> resources_pb2.Task:
+        """Converts to the wire."""
+        return resources_pb2.Task(name=self.name, template=self.template, choices=self.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to be labelled.
+
+    Attributes:
+        item_id: The caller's id, unique in its campaign; 1 to 512 characters.
+        fields: Text by field name.
+    """
+
+    item_id: str
+    fields: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.item_id) <= 512:
+            raise InvalidArgumentError("item_id", "empty or longer than 512 characters")
+        if not self.fields:
+            raise InvalidArgumentError("fields", f"item {self.item_id!r} has no fields")
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Item) -> Item:
+        """Converts from the wire."""
+        return cls(message.item_id, dict(message.fields))
+
+    def to_proto(self) -> resources_pb2.Item:
+        """Converts to the wire."""
+        return resources_pb2.Item(item_id=self.item_id, fields=self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A label source with its price.
+
+    Attributes:
+        source_id: Chosen by the caller, unique in its campaign.
+        kind: MODEL or HUMAN.
+        unit_price: Price of one label; greater than zero.
+        model: For MODEL sources, folder or hub name of the weak labeller; else "".
+    """
+
+    source_id: str
+    kind: SourceKind
+    unit_price: Money
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("source.source_id", self.source_id)
+        if self.unit_price.micros <= 0:
+            raise InvalidArgumentError(
+                "source.unit_price", f"{self.unit_price} for {self.source_id!r}; a price must be greater than zero"
+            )
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """WEAK for MODEL sources, HUMAN for HUMAN ones."""
+        return LabelKind.WEAK if self.kind is SourceKind.MODEL else LabelKind.HUMAN
+
+    @classmethod
+    def from_proto(cls, message: resources_pb2.Source) -> Source:
+        """Converts from the wire."""
+        if message.kind not in (kind.value for kind in SourceKind):
+            raise InvalidArgumentError("source.kind", "not set; give MODEL or HUMAN")
+        return cls(message.source_id, SourceKind(message.kind), Money.from_proto(message.unit_price), message.model)
+
+    def to_proto(self) -> resources_pb2.Source:
+        """Converts to the wire."""
+        return resources_pb2.Source(
+            source_id=self.source_id, kind=self.kind.value, unit_price=self.unit_price.to_proto(), model=self.model
+        )

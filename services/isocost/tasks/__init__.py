@@ -1,0 +1,1 @@
+"""Tasks on real models: datasets in, prompts of token ids out."""
