@@ -81,9 +81,7 @@ class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.Value
     PURPOSE_EVALUATION: _Purpose.ValueType  # 2
     """Labels to measure accuracy with; never trained on."""
     PURPOSE_PILOT: _Purpose.ValueType  # 3
-    """The first purchase, made before any plan; its labels are trained on as well."""
-    PURPOSE_WEAK_LABELLER: _Purpose.ValueType  # 4
-    """Labels bought to fine-tune a weak labeller before it labels anything."""
+    """The first purchase, made before any plan; its labels are trained on as well, and may make the weak labeller."""
 
 class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
     """What an order's labels are for. Training and evaluation items never overlap."""
@@ -95,9 +93,7 @@ PURPOSE_TRAINING: Purpose.ValueType  # 1
 PURPOSE_EVALUATION: Purpose.ValueType  # 2
 """Labels to measure accuracy with; never trained on."""
 PURPOSE_PILOT: Purpose.ValueType  # 3
-"""The first purchase, made before any plan; its labels are trained on as well."""
-PURPOSE_WEAK_LABELLER: Purpose.ValueType  # 4
-"""Labels bought to fine-tune a weak labeller before it labels anything."""
+"""The first purchase, made before any plan; its labels are trained on as well, and may make the weak labeller."""
 Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
 
 class _Sampling:

@@ -24,6 +24,12 @@ __all__ = [
 ]
 
 
+#: Bytes of a message that are sent. A status travels as metadata, which holds 8 KiB (each byte of the message may take
+#: three, and the details repeat it): beyond that the caller would see RESOURCE_EXHAUSTED instead of the error, and a
+#: message may quote what the caller sent.
+_MESSAGE_BYTES_MAX = 1_200
+
+
 class IsocostError(Exception):
     """An error with a message that names what is wrong and what to do.
 
@@ -93,11 +99,22 @@ _BY_CODE: dict[int, type[IsocostError]] = {
 }
 
 
+def _cut(text: str) -> str:
+    """The text, or its two ends where it is too long to be sent."""
+    encoded = text.encode()
+    half = _MESSAGE_BYTES_MAX // 2
+    if len(encoded) <= _MESSAGE_BYTES_MAX:
+        return text
+    return f"{encoded[:half].decode(errors='ignore')} ... {encoded[-half:].decode(errors='ignore')}"
+
+
 def to_status(error: IsocostError) -> status_pb2.Status:
     """Builds the `google.rpc.Status` of an error, with a field violation where a field is at fault."""
-    status = status_pb2.Status(code=error.code, message=str(error))
+    status = status_pb2.Status(code=error.code, message=_cut(str(error)))
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(error.field), description=_cut(error.message)
+        )
         detail = any_pb2.Any()
         detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         status.details.append(detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Protocol, Self
 
 import grpc
 import structlog
@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from isocost.core.errors import IsocostError, to_status
 
-__all__ = ["MESSAGE_BYTES_MAX", "GrpcServer", "open_channel"]
+__all__ = ["MESSAGE_BYTES_MAX", "GrpcServer", "Service", "ServiceHost", "open_channel"]
 
 #: Largest message sent or received, in bytes.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
@@ -127,6 +127,49 @@ class GrpcServer:
         with contextlib.suppress(Exception):
             await self._health.enter_graceful_shutdown()
         await self.aio.stop(grace_seconds)
+
+
+#: Seconds that calls in flight are given when a server stops.
+GRACE_SECONDS = 5.0
+
+
+class Service(Protocol):
+    """What each service's `service.py` offers."""
+
+    SERVICE_NAME: str
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Adds the servicer to a server."""
+
+    async def start(self) -> None:
+        """Opens the service's resources."""
+
+    async def close(self) -> None:
+        """Stops everything that the service started."""
+
+
+class ServiceHost:
+    """One service on one server."""
+
+    def __init__(self, service: Service, address: str) -> None:
+        self._service = service
+        self._address = address
+        self._server = GrpcServer()
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        await self._service.start()
+        self._service.register(self._server.aio)
+        try:
+            self.address = await self._server.start(self._address, [self._service.SERVICE_NAME])
+        except BaseException:
+            await self._service.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(GRACE_SECONDS)
+        await self._service.close()
 
 
 def open_channel(address: str) -> grpc.aio.Channel:

@@ -22,7 +22,6 @@ class Purpose(Enum):
     TRAINING = resources_pb2.PURPOSE_TRAINING
     EVALUATION = resources_pb2.PURPOSE_EVALUATION
     PILOT = resources_pb2.PURPOSE_PILOT
-    WEAK_LABELLER = resources_pb2.PURPOSE_WEAK_LABELLER
 
 
 def time_from_proto(message: Timestamp) -> datetime | None:

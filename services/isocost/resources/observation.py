@@ -8,6 +8,7 @@ from enum import Enum
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
+from isocost.economics.frontier import ObservedPoint
 from isocost.economics.regime import Regime
 from isocost.resources.label import time_from_proto, time_to_proto
 from isocost.v1 import resources_pb2
@@ -108,6 +109,12 @@ class Observation:
         ):
             if count and not source_id:
                 raise InvalidArgumentError(f"observation.{name}", "empty; name the source the labels came from")
+
+    @property
+    def point(self) -> ObservedPoint:
+        """What economics sees of it."""
+        evaluation = self.evaluation
+        return ObservedPoint(self.method, self.n_weak, self.n_human, self.seed, evaluation.accuracy, evaluation.n_eval)
 
     @classmethod
     def from_proto(cls, message: resources_pb2.Observation) -> Observation:

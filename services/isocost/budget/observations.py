@@ -1,0 +1,171 @@
+"""What runs showed, and the frontier over it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from isocost.budget import schema
+from isocost.budget.campaigns import lock_campaign, next_position, read_campaign
+from isocost.budget.clock import now_us, time_from_us
+from isocost.budget.sources import list_sources, read_source
+from isocost.budget.validation import check_count, check_text
+from isocost.core.errors import AlreadyExistsError, InvalidArgumentError
+from isocost.core.ids import canonical_json, check_id
+from isocost.core.money import MICROS_MAX, Money
+from isocost.economics.frontier import CostedPoint, ObservedPoint, average_seeds, pareto
+from isocost.resources.observation import Evaluation, FrontierPoint, Observation
+from isocost.resources.task import SourceKind
+
+__all__ = ["frontier", "list_observations", "record_observation"]
+
+_observations = schema.observations
+
+
+def _check_evaluation(name: str, evaluation: Evaluation) -> None:
+    check_text(f"observation.{name}.name", evaluation.name, required=True, bytes_max=512)
+    check_count(f"observation.{name}.n_eval", evaluation.n_eval, minimum=1)
+    if not (math.isfinite(evaluation.auroc) and 0 <= evaluation.auroc <= 1):
+        raise InvalidArgumentError(f"observation.{name}.auroc", f"{evaluation.auroc}; must be from 0 to 1")
+
+
+def _check(observation: Observation) -> None:
+    check_id("observation.run_id", observation.run_id)
+    check_text("observation.method", observation.method, required=True, bytes_max=512)
+    check_count("observation.n_weak", observation.n_weak)
+    check_count("observation.n_human", observation.n_human)
+    _check_evaluation("evaluation", observation.evaluation)
+    if observation.test is not None:
+        _check_evaluation("test", observation.test)
+
+
+def _cost_micros(connection: Connection, campaign_id: str, observation: Observation) -> int:
+    """Price of the labels trained on.
+
+    Raises:
+        NotFoundError: names the source that the campaign does not have.
+        InvalidArgumentError: where a source is of the other kind, or the cost is out of range.
+    """
+    cost_micros = 0
+    for field, kind, count, source_id in (
+        ("weak_source_id", SourceKind.MODEL, observation.n_weak, observation.weak_source_id),
+        ("human_source_id", SourceKind.HUMAN, observation.n_human, observation.human_source_id),
+    ):
+        if not source_id:
+            continue
+        source = read_source(connection, campaign_id, source_id, field=f"observation.{field}")
+        if source.kind is not kind:
+            raise InvalidArgumentError(f"observation.{field}", f"{source_id!r} is a {source.kind.name} source")
+        cost_micros += count * source.unit_price.micros
+    if cost_micros > MICROS_MAX:
+        raise InvalidArgumentError("observation.n_weak", "the labels cost more than any budget")
+    return cost_micros
+
+
+def record_observation(connection: Connection, campaign_id: str, observation: Observation) -> Observation:
+    """Stores what a run showed, with the price of the labels it was trained on.
+
+    Raises:
+        NotFoundError: where there is no such campaign or source.
+        AlreadyExistsError: where the run's observation is there already.
+        InvalidArgumentError: names the field that is wrong.
+    """
+    _check(observation)
+    campaign = lock_campaign(connection, campaign_id)
+    taken = select(_observations.c.run_id).where(
+        _observations.c.campaign_id == campaign_id, _observations.c.run_id == observation.run_id
+    )
+    if connection.execute(taken).first() is not None:
+        raise AlreadyExistsError(
+            f"the observation of run {observation.run_id!r} is recorded already", field="observation.run_id"
+        )
+    time_us = now_us()
+    cost = Money(_cost_micros(connection, campaign_id, observation), campaign.budget.currency_code)
+    connection.execute(
+        insert(_observations).values(
+            campaign_id=campaign_id,
+            run_id=observation.run_id,
+            position=next_position(connection, _observations, campaign_id),
+            method=observation.method,
+            n_weak=observation.n_weak,
+            n_human=observation.n_human,
+            seed=observation.seed,
+            weak_source_id=observation.weak_source_id,
+            human_source_id=observation.human_source_id,
+            evaluation_json=canonical_json(asdict(observation.evaluation)),
+            test_json=canonical_json(asdict(observation.test)) if observation.test else "",
+            cost_micros=cost.micros,
+            currency_code=cost.currency_code,
+            create_time_us=time_us,
+        )
+    )
+    return replace(observation, cost=cost, create_time=time_from_us(time_us))
+
+
+def _observation(row: Row[Any]) -> Observation:
+    return Observation(
+        run_id=row.run_id,
+        method=row.method,
+        n_weak=row.n_weak,
+        n_human=row.n_human,
+        seed=row.seed,
+        evaluation=Evaluation(**json.loads(row.evaluation_json)),
+        test=Evaluation(**json.loads(row.test_json)) if row.test_json else None,
+        weak_source_id=row.weak_source_id,
+        human_source_id=row.human_source_id,
+        cost=Money(row.cost_micros, row.currency_code),
+        create_time=time_from_us(row.create_time_us),
+    )
+
+
+def list_observations(connection: Connection, campaign_id: str) -> list[Observation]:
+    """A campaign's observations, oldest first.
+
+    Raises:
+        NotFoundError: where there is no such campaign.
+    """
+    read_campaign(connection, campaign_id)
+    query = select(_observations).where(_observations.c.campaign_id == campaign_id).order_by(_observations.c.position)
+    return [_observation(row) for row in connection.execute(query)]
+
+
+def frontier(connection: Connection, campaign_id: str) -> list[FrontierPoint]:
+    """The Pareto set of cost and accuracy over a campaign's observations, cheapest first.
+
+    Seeds are averaged among runs whose labels came from the same sources, at those sources' prices.
+
+    Raises:
+        NotFoundError: where there is no such campaign.
+    """
+    currency_code = read_campaign(connection, campaign_id).budget.currency_code
+    price_micros = {source.source_id: source.unit_price.micros for source in list_sources(connection, campaign_id)}
+    groups: dict[tuple[str, str], list[ObservedPoint]] = defaultdict(list)
+    for observation in list_observations(connection, campaign_id):
+        weak = observation.weak_source_id if observation.n_weak else ""
+        human = observation.human_source_id if observation.n_human else ""
+        groups[weak, human].append(observation.point)
+    points: list[CostedPoint] = []
+    for (weak, human), group in groups.items():
+        points += average_seeds(
+            group,
+            weak_price_micros=price_micros.get(weak, 0),
+            human_price_micros=price_micros.get(human, 0),
+        )
+    return [
+        FrontierPoint(
+            cost=Money(point.cost_micros, currency_code),
+            accuracy=point.accuracy,
+            accuracy_low=point.accuracy_low,
+            accuracy_high=point.accuracy_high,
+            n_weak=point.n_weak,
+            n_human=point.n_human,
+            method=point.method,
+            n_seeds=point.n_seeds,
+        )
+        for point in pareto(points)
+    ]
