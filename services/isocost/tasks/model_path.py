@@ -26,12 +26,12 @@ def resolve_model(name: str, *, field: str = "model") -> str:
         InvalidArgumentError: where the name looks like a path and is no folder with a model in it.
     """
     if name.startswith(MICROWORLD_PREFIX):
-        from isocost.microworld import model_dir  # noqa: PLC0415 - only the testbed needs it
+        from isocost.microworld.carried import model_dir  # noqa: PLC0415 - only the testbed needs it
 
         try:
             return str(model_dir(name.removeprefix(MICROWORLD_PREFIX)))
         except ValueError as error:
-            raise InvalidArgumentError(field, str(error)) from None
+            raise InvalidArgumentError(field, f"{name!r}: {error}") from None
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

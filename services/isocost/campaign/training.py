@@ -1,0 +1,190 @@
+"""Training on what has been bought: one run for each mix and seed, each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from isocost.campaign.config import CampaignConfig, FineTuneConfig
+from isocost.campaign.progress import Bar, Progress
+from isocost.client.budget import BudgetClient
+from isocost.client.trainer import TrainerClient
+from isocost.core.errors import FailedPreconditionError
+from isocost.resources.label import LabelledItem, Purpose
+from isocost.resources.method import Head, Method, Stage, Tuning
+from isocost.resources.observation import Observation
+from isocost.resources.run import EvaluationSet, Example, Run, RunSpec, RunState
+from isocost.resources.task import LabelKind
+
+__all__ = ["EVALUATION_SET", "TEST_SET", "Training"]
+
+EVALUATION_SET = "evaluation"
+TEST_SET = "test"
+
+
+def _example(labelled: LabelledItem) -> Example:
+    return Example(labelled.item.item_id, labelled.item.fields, labelled.label.probabilities)
+
+
+class Training:
+    """The runs of one campaign.
+
+    A mix and seed that is observed already is not run again; the trainer, for its part, trains no stage twice.
+    """
+
+    def __init__(
+        self,
+        config: CampaignConfig,
+        budget: BudgetClient,
+        trainer: TrainerClient,
+        progress: Progress,
+        test_examples: Sequence[Example],
+    ) -> None:
+        self._config = config
+        self._budget = budget
+        self._trainer = trainer
+        self._progress = progress
+        self._test_examples = test_examples
+        self._test_digest = ""
+
+    async def labels(self, source_id: str) -> list[LabelledItem]:
+        """The labels of a source that are trained on, in sequence."""
+        purposes = (Purpose.PILOT, Purpose.TRAINING)
+        stream = self._budget.labels(self._config.campaign, source_id=source_id, purposes=purposes)
+        return [labelled async for labelled in stream]
+
+    async def observe(self, name: str, mixes: Sequence[tuple[int, int]]) -> None:
+        """Trains and records every mix that is not observed yet.
+
+        Raises:
+            FailedPreconditionError: where a run failed; what was observed before stays.
+        """
+        method = self._config.method.method()
+        observed = {
+            (observation.method, observation.n_weak, observation.n_human, observation.seed)
+            for observation in await self._budget.list_observations(self._config.campaign)
+        }
+        # Seeds outside: the first picture of all mixes is complete before any is repeated.
+        missing = [
+            (mix, seed)
+            for seed in range(self._config.n_seeds)
+            for mix in mixes
+            if (method.name, *mix, seed) not in observed
+        ]
+        if not missing:
+            return
+        with self._progress.bar(f"training runs: {name}", len(missing)) as bar:
+            for (n_weak, n_human), seed in missing:
+                run = await self._run(await self._spec(method, n_weak, n_human, seed), bar)
+                await self._record(run)
+
+    async def fine_tune_labeller(self, fine_tune: FineTuneConfig, base_model: str) -> str:
+        """Makes the weak labeller from the human labels bought so far; returns the folder of the model."""
+        method = Method(
+            name="weak_labeller",
+            stages=(Stage(LabelKind.HUMAN, fine_tune.recipe),),
+            head=Head.CLASSIFICATION,
+            tuning=Tuning.FULL,
+            n_layers=fine_tune.n_layers,
+        )
+        # The pilot's labels only: a labeller that changed with every purchase would change the labels' meaning.
+        stream = self._budget.labels(
+            self._config.campaign, source_id=self._config.human.name, purposes=(Purpose.PILOT,)
+        )
+        examples = [_example(labelled) async for labelled in stream]
+        spec = RunSpec(
+            task=self._config.task.task(),
+            method=method,
+            base_model=base_model,
+            human_digest=await self._trainer.put_examples(examples),
+            n_human=len(examples),
+            seed=self._config.seed,
+        )
+        with self._progress.bar("fine-tuning the weak labeller", 1) as bar:
+            run = await self._run(spec, bar)
+        return run.output_path
+
+    async def rerun(self, observation: Observation) -> Run:
+        """The run behind an observation, with its output; trained again only where its files are gone."""
+        method = self._config.method.method()
+        spec = await self._spec(method, observation.n_weak, observation.n_human, observation.seed)
+        with self._progress.bar("final model", 1) as bar:
+            return await self._run(spec, bar)
+
+    async def _spec(self, method: Method, n_weak: int, n_human: int, seed: int) -> RunSpec:
+        config = self._config
+        weak = [_example(labelled) for labelled in await self.labels(config.weak.name)]
+        human = [_example(labelled) for labelled in await self.labels(config.human.name)]
+        evaluation_sets = [EvaluationSet(EVALUATION_SET, await self._evaluation_digest())]
+        if self._test_examples:
+            if not self._test_digest:
+                self._test_digest = await self._trainer.put_examples(self._test_examples)
+            evaluation_sets.append(EvaluationSet(TEST_SET, self._test_digest))
+        return RunSpec(
+            task=config.task.task(),
+            method=method,
+            base_model=config.strong_model,
+            weak_digest=await self._trainer.put_examples(weak) if n_weak else "",
+            n_weak=n_weak,
+            human_digest=await self._trainer.put_examples(human) if n_human or method.few_shot_count else "",
+            n_human=n_human,
+            seed=config.seed + seed,
+            evaluation_sets=tuple(evaluation_sets),
+        )
+
+    async def _evaluation_digest(self) -> str:
+        stream = self._budget.labels(self._config.campaign, purposes=(Purpose.EVALUATION,))
+        return await self._trainer.put_examples([_example(labelled) async for labelled in stream])
+
+    async def _run(self, spec: RunSpec, bar: Bar) -> Run:
+        run = await self._trainer.create_run(spec)
+        done = 0.0
+        try:
+            async for run in self._trainer.watch_run(run.run_id):  # noqa: B020 - the same run, further on
+                share = _share_done(run)
+                bar.advance(max(0.0, share - done), note=_describe(run))
+                done = max(done, share)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._trainer.cancel_run(run.run_id))
+            raise
+        if run.state is not RunState.SUCCEEDED:
+            reason = run.error or run.state.name.lower()
+            raise FailedPreconditionError(
+                f"the run of {spec.method.name} on {spec.n_weak} weak and {spec.n_human} human labels "
+                f"(seed {spec.seed}) did not succeed: {reason}. Nothing bought is lost"
+            )
+        bar.advance(max(0.0, 1.0 - done), note=_describe(run))
+        return run
+
+    async def _record(self, run: Run) -> None:
+        evaluation = run.evaluation(EVALUATION_SET)
+        assert evaluation is not None
+        spec = run.spec
+        observation = Observation(
+            run_id=run.run_id,
+            method=spec.method.name,
+            n_weak=spec.n_weak,
+            n_human=spec.n_human,
+            seed=spec.seed - self._config.seed,
+            evaluation=evaluation,
+            test=run.evaluation(TEST_SET),
+            weak_source_id=self._config.weak.name if spec.n_weak else "",
+            human_source_id=self._config.human.name if spec.n_human else "",
+        )
+        request_id = f"{self._config.campaign}:observation:{run.run_id}"
+        await self._budget.record_observation(request_id, self._config.campaign, observation)
+
+
+def _share_done(run: Run) -> float:
+    """How much of a run is done, 0 to 1: finished stages, and the steps of the one being trained."""
+    if run.state is RunState.SUCCEEDED:
+        return 1.0
+    n_stages = max(1, sum(1 for stage in run.spec.method.stages if run.spec.n_labels(stage.label_kind)))
+    in_stage = run.progress.step / run.progress.max_steps if run.progress.max_steps else 0.0
+    return min(0.99, (min(run.progress.stage_index, n_stages - 1) + in_stage) / n_stages)
+
+
+def _describe(run: Run) -> str:
+    mix = f"{run.spec.n_weak} weak + {run.spec.n_human} human"
+    evaluation = run.evaluation(EVALUATION_SET)
+    return f"{mix}: accuracy {evaluation.accuracy:.3f}" if evaluation else mix

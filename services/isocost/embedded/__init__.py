@@ -1,0 +1,1 @@
+"""The embedded default: the three services in one process on loopback."""

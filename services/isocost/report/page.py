@@ -1,0 +1,87 @@
+"""Writing a report into a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from isocost.core.money import Money
+from isocost.report.chart import frontier_svg, mix_svg, spending_svg
+from isocost.report.evidence import Evidence
+from isocost.report.table import ledger_frame, observations_frame, result
+from isocost.resources.campaign import EntryKind
+from isocost.resources.observation import Evaluation
+
+__all__ = ["REPORT_FILES", "write_report"]
+
+#: What `write_report` writes.
+REPORT_FILES = ("report.html", "result.json", "observations.parquet", "ledger.parquet")
+
+
+def _accuracy(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(evaluation: Evaluation) -> str:
+    low, high = _accuracy(evaluation.accuracy_low), _accuracy(evaluation.accuracy_high)
+    return f"{low} to {high}, on {evaluation.n_eval:,}"
+
+
+def _spending_rows(evidence: Evidence) -> Iterable[dict[str, object]]:
+    currency = evidence.status.balance.budget.currency_code
+    prices = {source.source_id: source.unit_price for source in evidence.sources}
+    for (source, purpose), n_labels in sorted(evidence.labels_by_purpose.items()):
+        yield {
+            "source": source,
+            "purpose": purpose,
+            "n_labels": n_labels,
+            "unit_price": prices[source],
+            "cost": Money(n_labels * prices[source].micros, currency),
+        }
+
+
+def write_report(evidence: Evidence, out: Path) -> list[Path]:
+    """Writes report.html, result.json, observations.parquet and ledger.parquet; returns their paths.
+
+    Each file is whole or not there: it is written beside its place and moved.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("isocost.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["accuracy"] = _accuracy
+    environment.filters["interval"] = _interval
+    html = environment.get_template("report.html.j2").render(
+        evidence=evidence,
+        campaign=evidence.status.campaign,
+        balance=evidence.status.balance,
+        shipped=evidence.shipped,
+        shipped_point=evidence.shipped_point,
+        spending=list(_spending_rows(evidence)),
+        released=Money(
+            sum(entry.amount.micros for entry in evidence.entries if entry.kind is EntryKind.RELEASE),
+            evidence.status.balance.budget.currency_code,
+        ),
+        # The charts are our own SVG; everything else is escaped.
+        charts={
+            "mix": Markup(mix_svg(evidence)),
+            "frontier": Markup(frontier_svg(evidence)),
+            "spending": Markup(spending_svg(evidence)),
+        },
+    )
+    content = json.dumps(result(evidence), indent=2, ensure_ascii=False) + "\n"
+    frames = {"observations.parquet": observations_frame(evidence), "ledger.parquet": ledger_frame(evidence)}
+    paths = []
+    for name in REPORT_FILES:
+        path, partial = out / name, out / f".{name}.partial"
+        if name in frames:
+            frames[name].write_parquet(partial)
+        else:
+            partial.write_text(html if name == "report.html" else content, encoding="utf-8")
+        partial.replace(path)
+        paths.append(path)
+    return paths

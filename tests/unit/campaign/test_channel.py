@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from isocost.campaign.channel import open_channel
+from isocost.campaign.config import CampaignConfig
+from isocost.core.errors import InvalidArgumentError
+from isocost.resources.task import Item
+
+ITEMS = [Item(f"i{n}", {"text": f"text {n}"}) for n in range(400)]
+GOLD = {item.item_id: index % 3 for index, item in enumerate(ITEMS)}
+
+
+def _config(channel: dict[str, object], seed: int = 0) -> CampaignConfig:
+    return CampaignConfig.model_validate(
+        {
+            "campaign": "c",
+            "budget": 100,
+            "seed": seed,
+            "task": {"name": "t", "template": "{text}", "choices": ["a", "b", "c"]},
+            "data": {"path": "x.csv", "gold_column": "g"},
+            "sources": [
+                {"kind": "model", "unit_price": 0.1, "model": "m"},
+                {"kind": "human", "unit_price": 1, "channel": channel},
+            ],
+            "strong_model": "m",
+            "evaluation": {"n_labels": 10},
+            "pilot": {"n_weak": 10, "n_human": 10},
+        }
+    )
+
+
+def test_a_simulated_annotator_reads_the_gold_column(tmp_path: Path) -> None:
+    labels = open_channel(_config({"kind": "simulated"}), GOLD, tmp_path).answers(ITEMS)
+    assert [label.choice for label in labels] == [GOLD[item.item_id] for item in ITEMS]
+
+
+def test_noise_is_of_the_asked_size_and_the_same_for_an_item_whenever_it_is_asked(tmp_path: Path) -> None:
+    config = _config({"kind": "simulated", "noise": 0.3})
+    labels = open_channel(config, GOLD, tmp_path).answers(ITEMS)
+    wrong = sum(label.choice != GOLD[label.item_id] for label in labels)
+    # Five standard errors around 0.3 of 400.
+    assert 74 <= wrong <= 166
+    again = open_channel(config, GOLD, tmp_path).answers(ITEMS[200:])
+    assert again == labels[200:]
+    other_seed = open_channel(_config({"kind": "simulated", "noise": 0.3}, seed=1), GOLD, tmp_path).answers(ITEMS)
+    assert other_seed != labels
+
+
+def test_a_file_answers_what_it_holds_and_asks_for_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    pl.DataFrame({"item_id": ["i1", "i0", "elsewhere", "i3"], "label": ["b", "c", "a", None]}).write_ndjson(path)
+    channel = open_channel(_config({"kind": "file", "path": str(path)}), {}, tmp_path)
+    labels = channel.answers(ITEMS[:4])
+    assert [(label.item_id, label.choice) for label in labels] == [("i0", 2), ("i1", 1)]
+    said = channel.ask(ITEMS[2:4])
+    assert "2 human labels are awaited" in said
+    asked = pl.read_csv(tmp_path / "items_to_label.csv")
+    assert asked.columns == ["item_id", "text", "label"]
+    assert asked["item_id"].to_list() == ["i2", "i3"]
+
+
+def test_a_file_that_is_not_there_yet_answers_nothing(tmp_path: Path) -> None:
+    channel = open_channel(_config({"kind": "file", "path": str(tmp_path / "gone.csv")}), {}, tmp_path)
+    assert channel.answers(ITEMS) == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pl.DataFrame({"item_id": ["i0"], "label": ["d"]}), "'d' for item i0 is none of the choices"),
+        (pl.DataFrame({"item_id": ["i0"], "answer": ["a"]}), "no column 'label'"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, frame: pl.DataFrame, words: str) -> None:
+    path = tmp_path / "answers.csv"
+    frame.write_csv(path)
+    channel = open_channel(_config({"kind": "file", "path": str(path)}), {}, tmp_path)
+    with pytest.raises(InvalidArgumentError, match=words):
+        channel.answers(ITEMS)
