@@ -1,0 +1,184 @@
+"""What is known of a model before it is loaded: where it is, what it is, its tokenizer, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isocost.core.errors import InvalidArgumentError
+from isocost.labeler.engine import Runner
+from isocost.tasks.model_path import resolve_model
+
+__all__ = ["ModelCard", "ModelCatalog", "folder_digest"]
+
+#: The files that decide what a model answers; others (cards, manifests, logs) may change freely.
+_DECIDING_FILES = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.bin",
+    "*.bin.index.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+)
+_READ_BYTES = 1 << 20
+#: These model families count positions from the padding id on, and so hold two fewer tokens than positions.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"}
+_GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_CLASSIFYING = ("ForSequenceClassification",)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model that can be asked, not yet loaded.
+
+    Attributes:
+        name: As the caller named it.
+        location: Absolute folder, or hub name.
+        revision: Commit of a hub model; "" for a folder, and for a hub model whose commit is not known.
+        identity: Digest of a folder's content, or hub name and commit: equal identities give equal labels.
+        runner: How it is asked.
+        tokenizer: Its Hugging Face tokenizer.
+        n_tokens_max: Longest prompt that it can be asked.
+        n_classes: CLASSIFY: its number of classes; GENERATE: 0.
+    """
+
+    name: str
+    location: str
+    revision: str
+    identity: str
+    runner: Runner
+    tokenizer: Any
+    n_tokens_max: int
+    n_classes: int
+
+    @property
+    def fingerprint(self) -> str:
+        """A short, readable form of the identity: last part of the location, and 12 digits of digest or commit."""
+        commit = self.identity.rpartition("@")[2]
+        return f"{self.location.rstrip('/').rpartition('/')[2]}@{commit[:12]}"
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256, in hexadecimal, over the names and contents of a model folder's deciding files."""
+    digest = hashlib.sha256()
+    for path in _deciding_files(folder):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class ModelCatalog:
+    """Finds models, and remembers them until their files change.
+
+    Args:
+        max_model_len: Longest sequence in tokens; 0 is each model's own limit.
+    """
+
+    def __init__(self, max_model_len: int) -> None:
+        self._max_model_len = max_model_len
+        self._cards: dict[tuple[str, Runner, tuple[Any, ...]], ModelCard] = {}
+        # One at a time: importing transformers from several threads at once is asking for trouble.
+        self._lock = asyncio.Lock()
+
+    async def find(self, name: str, runner: Runner) -> ModelCard:
+        """The card of a model.
+
+        Raises:
+            InvalidArgumentError: names `config.model` where it is not there, or `config.runner` where it cannot be
+                asked in that way.
+        """
+        if not name:
+            raise InvalidArgumentError("config.model", "not set; give the folder of a model or a hub name (org/model)")
+        async with self._lock:
+            return await asyncio.to_thread(self._find, name, runner)
+
+    def _find(self, name: str, runner: Runner) -> ModelCard:
+        location = resolve_model(name, field="config.model")
+        folder = Path(location) if Path(location).is_absolute() else None
+        key = (location, runner, _signature(folder) if folder else ())
+        if key not in self._cards:
+            self._cards[key] = self._read(name, location, folder, runner)
+        return self._cards[key]
+
+    def _read(self, name: str, location: str, folder: Path | None, runner: Runner) -> ModelCard:
+        config, tokenizer = _load(name, location)
+        _check_runner(name, config, runner)
+        n_positions = _n_positions(config)
+        if self._max_model_len:
+            n_positions = min(n_positions, self._max_model_len)
+        revision = "" if folder else str(getattr(config, "_commit_hash", None) or "")
+        generates = runner is Runner.GENERATE
+        return ModelCard(
+            name=name,
+            location=location,
+            revision=revision,
+            identity=f"sha256@{folder_digest(folder)}" if folder else f"{location}@{revision or 'main'}",
+            runner=runner,
+            tokenizer=tokenizer,
+            # One place is kept for the answer.
+            n_tokens_max=n_positions - 1 if generates else n_positions,
+            n_classes=0 if generates else int(config.num_labels),
+        )
+
+
+def _load(name: str, location: str) -> tuple[Any, Any]:
+    """The model's configuration and tokenizer."""
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - takes seconds
+
+    part = "configuration"
+    try:
+        config = AutoConfig.from_pretrained(location)
+        part = "tokenizer"
+        return config, AutoTokenizer.from_pretrained(location, revision=getattr(config, "_commit_hash", None))
+    except Exception as error:  # noqa: BLE001 - the library raises what its many back ends raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidArgumentError(
+            "config.model",
+            f"the {part} of {name!r} cannot be loaded from a folder of that name nor from the hub: {reason}; give the "
+            "folder of a Hugging Face model, or a hub name (org/model) on a machine that reaches the hub",
+        ) from None
+
+
+def _check_runner(name: str, config: Any, runner: Runner) -> None:
+    architectures = list(config.architectures or ())
+    endings, wanted, other = (
+        (_GENERATIVE, "a causal language model", "classify")
+        if runner is Runner.GENERATE
+        else (_CLASSIFYING, "a sequence-classification model", "generate")
+    )
+    if not any(architecture.endswith(endings) for architecture in architectures):
+        is_a = ", ".join(architectures) or "model without an architecture in its config.json"
+        raise InvalidArgumentError(
+            "config.runner",
+            f"{runner.name.lower()} needs {wanted}, but {name!r} is a {is_a}; use another model or runner {other}",
+        )
+
+
+def _n_positions(config: Any) -> int:
+    """Tokens of the longest sequence."""
+    text = config.get_text_config()
+    for attribute in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
+        value = getattr(text, attribute, None)
+        if isinstance(value, int) and value > 0:
+            return value - 2 if config.model_type in _OFFSET_POSITIONS else value
+    return 2048
+
+
+def _deciding_files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in _DECIDING_FILES for path in folder.glob(pattern) if path.is_file()})
+
+
+def _signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of each deciding file: where it is the same, so is the content."""
+    stats = [(path.name, path.stat()) for path in _deciding_files(folder)]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
