@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocost.economics.frontier import ObservedPoint
-from isocost.economics.policy import PolicyInputs, decide
+from isocost.economics.policy import GAIN_PRIOR, GAIN_PRIOR_SD, SEED_SD, PolicyInputs, decide
 from isocost.economics.regime import Regime
 
 
@@ -25,22 +25,47 @@ def _inputs(
 
 
 def test_buys_human_labels_where_weak_labels_have_stopped_helping() -> None:
-    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.75, (160, 16): 0.65, (160, 0): 0.7, (0, 32): 0.6}))
+    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.95, (160, 16): 0.65, (160, 0): 0.7, (0, 32): 0.6}))
     assert (decision.n_weak, decision.n_human) == (0, 40)
     assert "weak labels have stopped helping" in decision.reason
-    # (0.74 - 0.65) a doubling, log2((32 + 40) / 32) doublings
-    assert decision.human_gain == pytest.approx(0.09 * 1.169925, abs=1e-6)
+
+
+def test_the_expected_gain_is_the_rules() -> None:
+    """By hand: observed +.09 with its variance, the prior, log2((32 + 40) / 32) doublings."""
+    decision = decide(_inputs({(160, 32): 0.74, (160, 16): 0.65}))
+    assert "the last doubling brought +0.090" in decision.reason
+
+    def variance(accuracy: float) -> float:
+        adjusted = (accuracy * 200 + 2) / 204
+        return adjusted * (1 - adjusted) / 200 + SEED_SD**2
+
+    precision, prior = 1 / (variance(0.74) + variance(0.65)), 1 / GAIN_PRIOR_SD**2
+    expected = (0.09 * precision + GAIN_PRIOR * prior) / (precision + prior)
+    assert decision.human_gain == pytest.approx(expected * 1.169925, abs=1e-6)
+
+
+def test_seeds_make_an_observed_doubling_weigh_more() -> None:
+    once = _inputs({(160, 32): 0.85, (160, 16): 0.65})
+    thrice = dataclasses.replace(
+        once, observations=tuple(dataclasses.replace(o, seed=seed) for o in once.observations for seed in range(3))
+    )
+    assert decide(thrice).human_gain > decide(once).human_gain
+
+
+def test_one_unlucky_run_does_not_stop_a_campaign() -> None:
+    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.76, (160, 16): 0.76}))
+    assert not decision.stop
 
 
 def test_buys_weak_labels_where_only_they_help() -> None:
-    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.68, (160, 16): 0.74, (160, 0): 0.73, (0, 32): 0.55}))
+    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.68, (160, 16): 0.80, (160, 0): 0.73, (0, 32): 0.55}))
     assert (decision.n_weak, decision.n_human) == (400, 0)
 
 
 def test_stops_where_no_doubling_helps() -> None:
-    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.74, (160, 16): 0.75}))
+    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.90, (160, 16): 0.90}))
     assert decision.stop
-    assert "not worth" in decision.reason or "no tranche is worth" in decision.reason
+    assert "no tranche is worth its price" in decision.reason
 
 
 def test_stops_where_the_money_is_spent() -> None:
@@ -55,7 +80,7 @@ def test_stops_where_the_pool_is_empty() -> None:
 
 
 def test_spends_the_rest_on_the_source_that_it_still_buys() -> None:
-    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.5, (160, 16): 0.5}, available=900_000))
+    decision = decide(_inputs({(160, 32): 0.74, (80, 32): 0.2, (160, 16): 0.74}, available=900_000))
     assert (decision.n_weak, decision.n_human) == (9, 0)
 
 
