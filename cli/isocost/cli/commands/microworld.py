@@ -19,7 +19,7 @@ microworld = typer.Typer(help="The offline testbed: made-up facts, two tiny mode
 @microworld.command("items")
 def items(
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    n_items: Annotated[int, typer.Option(min=1, help="Rows.")] = 1600,
+    n_items: Annotated[int, typer.Option(min=1, help="Rows.")] = 2840,
     seed: Annotated[int, typer.Option(min=0, help="Which rows.")] = 0,
     test: Annotated[bool, typer.Option("--test", help="Claims about the facts kept for testing.")] = False,
 ) -> None:
