@@ -6,10 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from isocost.budget.service import BudgetService
 from isocost.budget.settings import BudgetSettings
 from isocost.client import BudgetClient, LabelerClient, TrainerClient
 from isocost.core.grpc_server import ServiceHost
+from isocost.core.logs import configure_logs
 from isocost.labeler.service import LabelerService
 from isocost.labeler.settings import LabelerSettings
 from isocost.trainer.service import TrainerService
@@ -19,7 +22,7 @@ __all__ = ["EmbeddedServices"]
 
 
 class EmbeddedServices:
-    """The three services on free loopback ports, their state below one folder, and a client of each.
+    """The three services on free loopback ports, their state and their log below one folder, and a client of each.
 
     Usage::
 
@@ -29,6 +32,7 @@ class EmbeddedServices:
 
     def __init__(self, state_dir: Path, *, labeler_settings: LabelerSettings | None = None) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
+        self._log_path = state_dir / "isocost.log"
         self._budget = BudgetService(BudgetSettings(database_url=f"sqlite:///{state_dir / 'budget.db'}"))
         self._labeler = LabelerService(labeler_settings or LabelerSettings(state_dir=state_dir / "labeler"))
         self._trainer = TrainerService(TrainerSettings(state_dir=state_dir / "trainer"))
@@ -36,6 +40,9 @@ class EmbeddedServices:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
+            log = stack.enter_context(self._log_path.open("a", encoding="utf-8", buffering=1))
+            configure_logs(log)
+            stack.callback(structlog.reset_defaults)
             hosts = [
                 await stack.enter_async_context(ServiceHost(service, "127.0.0.1:0"))
                 for service in (self._budget, self._labeler, self._trainer)

@@ -16,7 +16,6 @@ from isocost.campaign.config import CampaignConfig
 from isocost.campaign.loop import CampaignLoop, Services
 from isocost.campaign.progress import Progress
 from isocost.core.errors import FailedPreconditionError
-from isocost.core.logs import configure_logs
 from isocost.embedded.launcher import EmbeddedServices
 from isocost.labeler.settings import LabelerSettings
 from isocost.report.evidence import Evidence, gather
@@ -95,12 +94,7 @@ async def run_embedded(
     """
     state_dir = (out / STATE).resolve()
     labeler_settings = LabelerSettings(state_dir=state_dir / "labeler", engine=engine, vllm_url=vllm_url)
-    with (
-        _locked(state_dir),
-        (state_dir / "isocost.log").open("a", encoding="utf-8", buffering=1) as log,
-        _cancelled_by_signals(),
-    ):
-        configure_logs(log)
+    with _locked(state_dir), _cancelled_by_signals():
         async with EmbeddedServices(state_dir, labeler_settings=labeler_settings) as services:
             clients = Services(services.budget, services.labeler, services.trainer)
             run = await CampaignLoop(config, clients, progress, out=out).run()

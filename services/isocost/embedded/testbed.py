@@ -31,12 +31,12 @@ RECIPE = Recipe(learning_rate=2e-3, max_examples=10_000)
 METHOD = Method("sequential_sft", (Stage(LabelKind.WEAK, RECIPE), Stage(LabelKind.HUMAN, RECIPE)))
 WEAK_PRICE, HUMAN_PRICE = 0.10, 1.00
 #: Isocost lines, in units of the human price, and the shares of them spent on weak labels.
-BUDGETS = (16, 48, 80, 128, 160)
+BUDGETS = (8, 16, 24, 32, 64, 128)
 WEAK_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Human-only runs: the take-off.
-HUMAN_COUNTS = (16, 32, 64, 128, 256, 512, 1024)
+HUMAN_COUNTS = (8, 16, 32, 64, 128, 256, 512)
 #: The pool is divided once for each seed, so that no item is in both sets.
-N_WEAK_MAX, N_HUMAN_MAX = 1_600, 1_024
+N_WEAK_MAX, N_HUMAN_MAX = 1_280, 512
 N_TEST = 1_000
 #: Seeds begin here: lower ones were looked at while the models' curriculum was chosen.
 SEED_FIRST = 1_000

@@ -92,10 +92,10 @@ class PromptEncoder:
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"few_shot_examples[{index}].{error.field}", error.message) from None
             lines.append(f"{question} {self._task.choices[example.choice].strip()}\n")
-        tokens = self._tokenizer.encode("".join(lines), add_special_tokens=False)
+        tokens = self._tokenizer.encode("".join(lines), add_special_tokens=False, verbose=False)
         # What the tokenizer puts before a text (beginning of sequence) belongs here; what it puts behind one does not,
         # as the item follows.
-        marked = self._tokenizer.encode("".join(lines))
+        marked = self._tokenizer.encode("".join(lines), verbose=False)
         n_special = len(marked) - len(tokens)
         n_before = next((n for n in range(n_special + 1) if marked[n : n + len(tokens)] == tokens), 0)
         return (*marked[:n_before], *tokens)
@@ -109,9 +109,10 @@ class PromptEncoder:
         text = self._task.render(fields)
         if self.prefix:
             # Without special tokens: the block's own beginning-of-sequence token stands at the front already.
-            tokens = [*self.prefix, *self._tokenizer.encode(text, add_special_tokens=False)]
+            # Not verbose: the length is checked below, with a message that names the remedy.
+            tokens = [*self.prefix, *self._tokenizer.encode(text, add_special_tokens=False, verbose=False)]
         else:
-            tokens = list(self._tokenizer.encode(text))
+            tokens = list(self._tokenizer.encode(text, verbose=False))
         if len(tokens) > self._max_tokens:
             raise InvalidArgumentError(
                 "fields",

@@ -1,0 +1,34 @@
+"""On CUDA, in bf16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from isocost.resources.method import Head
+from isocost.trainer.classifier import build_classifier, load_tokenizer
+from tests.integration.trainer.weather import Bench, llama_task, make_examples, sequential
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+
+
+@pytest.mark.parametrize("head", list(Head))
+def test_a_sequential_run_in_bf16_learns(tmp_path: Path, llama_dir: Path, head: Head) -> None:
+    bench = Bench.open(tmp_path, device="cuda")
+    weak = make_examples(48, 0, noise=0.4, prefix="weak")
+    human, test = make_examples(64, 0, prefix="human"), make_examples(200, 1, prefix="test")
+    spec = bench.spec(llama_dir, llama_task(), sequential(head=head), weak=weak, human=human, test=test)
+    result = bench.run(spec)
+    assert result.evaluations[0].accuracy > 0.9
+    assert [stage.reused for stage in bench.run(spec).stages] == [True, True]
+
+
+@pytest.mark.parametrize("head", list(Head))
+def test_frozen_weights_are_bf16_and_trained_ones_float32(llama_dir: Path, head: Head) -> None:
+    device = torch.device("cuda")
+    tokenizer = load_tokenizer(llama_dir)
+    classifier = build_classifier(llama_dir, tokenizer, llama_task(), sequential(head=head), seed=0, device=device)
+    kinds = {(parameter.requires_grad, parameter.dtype) for parameter in classifier.parameters()}
+    assert kinds == {(False, torch.bfloat16), (True, torch.float32)}
