@@ -30,13 +30,15 @@ ERRORS = [
 
 
 class _Raising(trainer_service_pb2_grpc.TrainerServiceServicer):
+    """Implements two calls; the generated servicer answers the others with UNIMPLEMENTED."""
+
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def GetRun(self, request: pb.GetRunRequest, context: object) -> pb.GetRunResponse:  # type: ignore[override]  # noqa: N802
+    async def GetRun(self, request: pb.GetRunRequest, context: object) -> pb.GetRunResponse:  # noqa: N802
         raise self._error
 
-    async def WatchRun(self, request: pb.WatchRunRequest, context: object):  # type: ignore[override, no-untyped-def]  # noqa: N802
+    async def WatchRun(self, request: pb.WatchRunRequest, context: object):  # type: ignore[no-untyped-def]  # noqa: N802
         yield pb.WatchRunResponse()
         raise self._error
 
@@ -48,7 +50,7 @@ async def _drain(stub: trainer_service_pb2_grpc.TrainerServiceAsyncStub) -> None
 
 async def _failure(error: Exception, *, stream: bool) -> IsocostError:
     server = GrpcServer()
-    trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server(_Raising(error), server.aio)
+    trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server(_Raising(error), server.aio)  # type: ignore[abstract]
     address = await server.start("127.0.0.1:0", [])
     try:
         async with open_channel(address) as channel:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,12 @@ FRAME = pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["good"
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_the_three_formats_hold_the_same(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"items.{suffix}"
-    {"csv": FRAME.write_csv, "jsonl": FRAME.write_ndjson, "parquet": FRAME.write_parquet}[suffix](path)
+    writers: dict[str, Callable[[Path], object]] = {
+        "csv": FRAME.write_csv,
+        "jsonl": FRAME.write_ndjson,
+        "parquet": FRAME.write_parquet,
+    }
+    writers[suffix](path)
     pool = build_pool(read_file(path), TASK, fields={}, id_column="id", gold_column="label")
     assert [item.item_id for item in pool.items] == ["a", "b"]
     assert [item.fields["text"] for item in pool.items] == ["one", "two"]
