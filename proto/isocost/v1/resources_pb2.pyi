@@ -252,6 +252,30 @@ TUNING_HEAD_ONLY: Tuning.ValueType  # 3
 """The classification head alone, on features computed once."""
 Global___Tuning: _TypeAlias = Tuning  # noqa: Y015
 
+class _StoppingRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StoppingRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StoppingRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOPPING_RULE_UNSPECIFIED: _StoppingRule.ValueType  # 0
+    """Treated as STOPPING_RULE_AUROC_AND_LOSS."""
+    STOPPING_RULE_AUROC: _StoppingRule.ValueType  # 1
+    """The paper's: held-out labels drawn at random; AUROC alone, the first best weights."""
+    STOPPING_RULE_AUROC_AND_LOSS: _StoppingRule.ValueType  # 2
+    """Held-out labels drawn within each choice; a falling held-out loss counts as well, and breaks ties."""
+
+class StoppingRule(_StoppingRule, metaclass=_StoppingRuleEnumTypeWrapper):
+    """When a stage stops early, and which of its weights are kept."""
+
+STOPPING_RULE_UNSPECIFIED: StoppingRule.ValueType  # 0
+"""Treated as STOPPING_RULE_AUROC_AND_LOSS."""
+STOPPING_RULE_AUROC: StoppingRule.ValueType  # 1
+"""The paper's: held-out labels drawn at random; AUROC alone, the first best weights."""
+STOPPING_RULE_AUROC_AND_LOSS: StoppingRule.ValueType  # 2
+"""Held-out labels drawn within each choice; a falling held-out loss counts as well, and breaks ties."""
+Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
+
 class _Decision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -747,6 +771,7 @@ class Recipe(_message.Message):
     PATIENCE_FIELD_NUMBER: _builtins.int
     MIN_IMPROVEMENT_FIELD_NUMBER: _builtins.int
     MAX_GRAD_NORM_FIELD_NUMBER: _builtins.int
+    STOPPING_RULE_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """Required. Peak learning rate of AdamW."""
     batch_size: _builtins.int
@@ -769,6 +794,8 @@ class Recipe(_message.Message):
     """Required. Improvement of AUROC that counts [0.01]."""
     max_grad_norm: _builtins.float
     """Required. Gradient norm is clipped to this; 0 means no clipping [1.0]."""
+    stopping_rule: Global___StoppingRule.ValueType
+    """Optional. When the stage stops early, and which weights are kept."""
     def __init__(
         self,
         *,
@@ -783,10 +810,11 @@ class Recipe(_message.Message):
         patience: _builtins.int = ...,
         min_improvement: _builtins.float = ...,
         max_grad_norm: _builtins.float = ...,
+        stopping_rule: Global___StoppingRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam_beta2", b"adam_beta2", "batch_size", b"batch_size", "eval_every_steps", b"eval_every_steps", "holdout_fraction", b"holdout_fraction", "learning_rate", b"learning_rate", "max_examples", b"max_examples", "max_grad_norm", b"max_grad_norm", "min_improvement", b"min_improvement", "patience", b"patience", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam_beta2", b"adam_beta2", "batch_size", b"batch_size", "eval_every_steps", b"eval_every_steps", "holdout_fraction", b"holdout_fraction", "learning_rate", b"learning_rate", "max_examples", b"max_examples", "max_grad_norm", b"max_grad_norm", "min_improvement", b"min_improvement", "patience", b"patience", "stopping_rule", b"stopping_rule", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

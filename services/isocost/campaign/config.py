@@ -86,7 +86,7 @@ class FineTuneConfig(_Section):
 
     n_layers: Annotated[int, Field(ge=0)] = 0
     """Layers kept, from the input; 0 keeps all."""
-    recipe: Recipe = Recipe(learning_rate=1e-4)
+    recipe: Recipe = Recipe(learning_rate=3e-4)
     """How it is trained."""
 
 

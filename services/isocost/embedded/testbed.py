@@ -20,19 +20,20 @@ from isocost.embedded.launcher import EmbeddedServices
 from isocost.labeler.settings import LabelerSettings
 from isocost.microworld.claims import TASK_CHOICES, TASK_TEMPLATE, pool_frame, test_frame
 from isocost.resources.label import one_hot
-from isocost.resources.method import Method, Recipe, Stage
+from isocost.resources.method import Method, Recipe, Stage, StoppingRule
 from isocost.resources.run import EvaluationSet, Example, RunSpec, RunState
 from isocost.resources.task import Item, LabelKind, Task
 
 __all__ = ["Cell", "Comparison", "TestbedTable", "compare", "make_table", "mixes_of_testbed", "write_table"]
 
 TASK = Task("microworld", TASK_TEMPLATE, TASK_CHOICES)
-RECIPE = Recipe(learning_rate=2e-3, max_examples=10_000)
+#: The paper's recipe, its stopping rule included.
+RECIPE = Recipe(learning_rate=2e-3, max_examples=10_000, stopping_rule=StoppingRule.AUROC)
 METHOD = Method("sequential_sft", (Stage(LabelKind.WEAK, RECIPE), Stage(LabelKind.HUMAN, RECIPE)))
 WEAK_PRICE, HUMAN_PRICE = 0.10, 1.00
 #: Isocost lines, in units of the human price, and the shares of them spent on weak labels.
-BUDGETS = (8, 16, 24, 32, 64, 128)
-WEAK_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BUDGETS = (16, 32, 64, 80, 128)
+WEAK_FRACTIONS = (0.0, 0.2, 0.5, 0.8, 1.0)
 #: Human-only runs: the take-off.
 HUMAN_COUNTS = (8, 16, 32, 64, 128, 256, 512)
 #: The pool is divided once for each seed, so that no item is in both sets.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import ClassVar
 
 from isocost.core.errors import InvalidArgumentError
@@ -11,7 +11,7 @@ from isocost.core.ids import check_id
 from isocost.resources.task import LabelKind
 from isocost.v1 import resources_pb2
 
-__all__ = ["Head", "Method", "Recipe", "Stage", "Tuning"]
+__all__ = ["Head", "Method", "Recipe", "Stage", "StoppingRule", "Tuning"]
 
 
 class Head(Enum):
@@ -29,6 +29,15 @@ class Tuning(Enum):
     HEAD_ONLY = resources_pb2.TUNING_HEAD_ONLY
 
 
+class StoppingRule(StrEnum):
+    """When a stage stops early, and which of its weights are kept."""
+
+    AUROC = "auroc"
+    """The paper's: held-out labels drawn at random; AUROC alone, the first best weights."""
+    AUROC_AND_LOSS = "auroc_and_loss"
+    """Held-out labels drawn within each choice; a falling held-out loss counts as well, and breaks ties."""
+
+
 def _require(condition: bool, name: str, message: str) -> None:
     if not condition:
         raise InvalidArgumentError(f"recipe.{name}", message)
@@ -37,7 +46,7 @@ def _require(condition: bool, name: str, message: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How one stage is trained. Defaults are the paper's (Mallen & Belrose 2024), except the learning rate, which the
-    paper tunes by model, and gradient clipping, which is the Hugging Face Trainer's default.
+    paper tunes by model, gradient clipping, which is the Hugging Face Trainer's default, and the stopping rule.
     """
 
     # Read by pydantic where a recipe stands in a campaign file: an unknown key is an error.
@@ -65,6 +74,8 @@ class Recipe:
     """Improvement of AUROC that counts."""
     max_grad_norm: float = 1.0
     """Gradient norm is clipped to this; 0 means no clipping."""
+    stopping_rule: StoppingRule = StoppingRule.AUROC_AND_LOSS
+    """When the stage stops early, and which weights are kept."""
 
     def __post_init__(self) -> None:
         _require(
@@ -96,6 +107,11 @@ class Recipe:
             patience=message.patience,
             min_improvement=message.min_improvement,
             max_grad_norm=message.max_grad_norm,
+            stopping_rule=(
+                StoppingRule.AUROC
+                if message.stopping_rule == resources_pb2.STOPPING_RULE_AUROC
+                else StoppingRule.AUROC_AND_LOSS
+            ),
         )
 
     def to_proto(self) -> resources_pb2.Recipe:
@@ -112,6 +128,7 @@ class Recipe:
             patience=self.patience,
             min_improvement=self.min_improvement,
             max_grad_norm=self.max_grad_norm,
+            stopping_rule=resources_pb2.StoppingRule.Value(f"STOPPING_RULE_{self.stopping_rule.name}"),
         )
 
 

@@ -237,8 +237,11 @@ def build_classifier(
                 label2id={choice: index for index, choice in enumerate(task.choices)},
                 pad_token_id=pad_token_id(tokenizer),
             )
-        _shrink(_sequence_head(backbone))
     if method.tuning is Tuning.LORA:
+        if method.head is Head.CLASSIFICATION:
+            # Not where every weight is trained: the gradient that reaches the body is as small as the head. A two-layer
+            # MiniLM fine-tuned on 200 AG News labels for 60 steps was right on .48 with a small head, .77 without.
+            _shrink(_sequence_head(backbone))
         backbone = _with_lora(backbone, method)
     for parameter in backbone.parameters():
         if parameter.requires_grad:

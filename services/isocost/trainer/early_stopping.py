@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from isocost.resources.method import StoppingRule
+
 __all__ = ["EarlyStopping"]
 
 
@@ -14,9 +16,10 @@ class EarlyStopping:
 
     The score is the AUROC, or minus the loss where all held-out labels have the same choice and there is no AUROC.
 
-    The paper's rule looks at nothing else: stop after some evaluations without a rise of the score, keep the weights of
-    the first highest. But a score that knows only the ranking soon stands still, on a handful of labels at 1, while all
-    answers still lie on one side; the model kept then answers at chance. So two things are added:
+    The paper's rule (`StoppingRule.AUROC`) looks at nothing else: stop after some evaluations without a rise of the
+    score, keep the weights of the first highest. But a score that knows only the ranking soon stands still, on a
+    handful of labels at 1, while all answers still lie on one side; the model kept then answers at chance. So
+    `StoppingRule.AUROC_AND_LOSS` adds two things:
 
     - A fall of the held-out loss is an improvement too, as long as some held-out answers are wrong.
     - Of all weights whose score is within `min_improvement` of the highest, those with the lowest loss are kept.
@@ -28,11 +31,13 @@ class EarlyStopping:
     Attributes:
         patience: Evaluations in a row without improvement after which to stop.
         min_improvement: Change of score, or of loss in nats, that counts: from the last one that counted on.
+        rule: Which of the two.
         best_step, best_auroc: Of the weights to keep; step 0 before the first evaluation, 0.5 without an AUROC.
     """
 
     patience: int
     min_improvement: float
+    rule: StoppingRule = StoppingRule.AUROC_AND_LOSS
     best_step: int = 0
     best_auroc: float = 0.5
     _score_to_beat: float = field(default=-math.inf)
@@ -44,9 +49,13 @@ class EarlyStopping:
     def update(self, step: int, auroc: float | None, loss: float, accuracy: float) -> bool:
         """Takes an evaluation; returns whether its weights are the ones to keep."""
         score = -loss if auroc is None else auroc
+        if self.rule is StoppingRule.AUROC:
+            # Whatever the loss is, it neither counts nor breaks a tie.
+            loss = 0.0
         self._count(score, loss, accuracy)
         self._highest = max(self._highest, score)
-        lowest_score = self._highest - self.min_improvement
+        slack = 0.0 if self.rule is StoppingRule.AUROC else self.min_improvement
+        lowest_score = self._highest - slack
         kept_score, kept_loss = self._kept
         if score < lowest_score or (kept_score >= lowest_score and loss >= kept_loss):
             return False

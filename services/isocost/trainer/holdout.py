@@ -22,12 +22,12 @@ class Split:
     holdout: tuple[int, ...]
 
 
-def split_holdout(examples: Sequence[Example], fraction: float, seed: int) -> Split:
+def split_holdout(examples: Sequence[Example], fraction: float, seed: int, *, by_choice: bool = True) -> Split:
     """Holds out a share of the items, at least 2, leaving at least 2; with fewer than 4 items none is held out.
 
     Items are drawn at random within each choice, in the choices' proportions, and every choice with two items or more
-    is on both sides where there is room: a handful of labels all of one choice has no AUROC. Labels of one item by
-    several annotators stay together.
+    is on both sides where there is room: a handful of labels all of one choice has no AUROC. With `by_choice` false
+    they are drawn at random among all. Labels of one item by several annotators stay together.
     """
     positions: dict[str, list[int]] = {}
     for position, example in enumerate(examples):
@@ -36,14 +36,14 @@ def split_holdout(examples: Sequence[Example], fraction: float, seed: int) -> Sp
     if n_items < 2 * _SIDE_MIN:
         return Split(tuple(range(len(examples))), ())
     n_holdout = min(max(_SIDE_MIN, round(n_items * fraction)), n_items - _SIDE_MIN)
-    by_choice: dict[int, list[str]] = {}
+    groups: dict[int, list[str]] = {}
     for item_id, (first, *_) in positions.items():
-        by_choice.setdefault(examples[first].choice, []).append(item_id)
+        groups.setdefault(examples[first].choice if by_choice else 0, []).append(item_id)
     rng = random.Random(seed)
-    for item_ids in by_choice.values():
+    for item_ids in groups.values():
         rng.shuffle(item_ids)
-    quotas = _quotas({choice: len(item_ids) for choice, item_ids in by_choice.items()}, n_holdout)
-    held_out = {item_id for choice, item_ids in by_choice.items() for item_id in item_ids[: quotas[choice]]}
+    quotas = _quotas({choice: len(item_ids) for choice, item_ids in groups.items()}, n_holdout)
+    held_out = {item_id for choice, item_ids in groups.items() for item_id in item_ids[: quotas[choice]]}
     holdout = sorted(position for item_id in held_out for position in positions[item_id])
     train = sorted(position for item_id in positions.keys() - held_out for position in positions[item_id])
     return Split(tuple(train), tuple(holdout))

@@ -39,6 +39,7 @@ __all__ = ["RunExecutor", "RunResult"]
 
 #: Lists of prompts kept as tokens between runs: the runs of a campaign share their evaluation sets.
 _PROMPTS_IN_MEMORY = 8
+_PREDICT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
 
 OnProgress = Callable[[RunProgress, tuple[StageResult, ...]], None]
 
@@ -65,6 +66,7 @@ class RunExecutor:
             torch.set_num_threads(settings.n_threads)
         wants_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
         self._device = torch.device("cuda" if wants_cuda else "cpu")
+        self._batch_tokens = settings.predict_batch_tokens or _PREDICT_BATCH_TOKENS[self._device.type]
 
     def execute(self, run: ResolvedRun, on_progress: OnProgress, is_cancelled: Callable[[], bool]) -> RunResult:
         """Executes a run.
@@ -78,7 +80,7 @@ class RunExecutor:
             Cancelled: where `is_cancelled` turned true.
             IsocostError: where the run cannot be done; the message says why.
         """
-        model = _RunModel(run, self._settings, self._state_dir, self._device, self._encode, is_cancelled)
+        model = _RunModel(run, self._state_dir, self._device, self._batch_tokens, self._encode, is_cancelled)
         results: list[StageResult] = []
         last_stage_id = ""
         for index, planned in enumerate(run.stages):
@@ -100,7 +102,7 @@ class RunExecutor:
                 classifier,
                 model.inputs(examples),
                 device=self._device,
-                batch_tokens=self._settings.predict_batch_tokens,
+                batch_tokens=self._batch_tokens,
                 is_cancelled=is_cancelled,
             )
             path = self._state_dir / "runs" / run.run_id / "predictions" / f"{name}.parquet"
@@ -136,7 +138,7 @@ class RunExecutor:
             planned.stage.recipe,
             seed=planned.seed,
             device=self._device,
-            batch_tokens=self._settings.predict_batch_tokens,
+            batch_tokens=self._batch_tokens,
             on_step=on_step,
             is_cancelled=is_cancelled,
         )
@@ -178,9 +180,9 @@ class _RunModel:
     def __init__(
         self,
         run: ResolvedRun,
-        settings: TrainerSettings,
         state_dir: Path,
         device: torch.device,
+        batch_tokens: int,
         encode: Callable[[tuple[str, ...], Prompts, ExampleList], list[list[int]]],
         is_cancelled: Callable[[], bool],
     ) -> None:
@@ -200,7 +202,7 @@ class _RunModel:
         if run.spec.method.tuning is Tuning.HEAD_ONLY:
             folder = state_dir / "features" / f"{run.base.digest}-{_layers(run.base, run.spec.method)}"
             self._feature_store = FeatureStore(
-                folder, run.base, self._folder, pad_token_id(self._tokenizer), device, settings.predict_batch_tokens
+                folder, run.base, self._folder, pad_token_id(self._tokenizer), device, batch_tokens
             )
 
     @property

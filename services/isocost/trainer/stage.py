@@ -19,7 +19,7 @@ import transformers
 from torch.utils.data import DataLoader, Dataset
 
 from isocost.core.errors import FailedPreconditionError
-from isocost.resources.method import Recipe
+from isocost.resources.method import Recipe, StoppingRule
 from isocost.resources.run import Example
 from isocost.trainer.auroc import auroc
 from isocost.trainer.classifier import Classifier
@@ -140,7 +140,9 @@ def train_stage(
         FailedPreconditionError: where training diverged before its first evaluation.
     """
     start = time.monotonic()
-    split = split_holdout(examples, recipe.holdout_fraction, seed)
+    split = split_holdout(
+        examples, recipe.holdout_fraction, seed, by_choice=recipe.stopping_rule is StoppingRule.AUROC_AND_LOSS
+    )
     schedule = Schedule.make(recipe, len(split.train), len(split.holdout))
     targets_nc = torch.tensor([example.probabilities for example in examples], dtype=torch.float32)
     targets_nc /= targets_nc.sum(dim=-1, keepdim=True)
@@ -282,7 +284,7 @@ class _Watch(transformers.TrainerCallback):  # type: ignore[misc]
         self._targets_nc = np.array([examples[row].probabilities for row in split.holdout], dtype=np.float64)
         self._best_state: dict[str, torch.Tensor] | None = None
         self._has_evaluated = False
-        self.stopping = EarlyStopping(recipe.patience, recipe.min_improvement)
+        self.stopping = EarlyStopping(recipe.patience, recipe.min_improvement, recipe.stopping_rule)
         self.trainer: _StageTrainer | None = None
         self.cancelled = False
         self.n_steps = 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from isocost.resources.method import StoppingRule
 from isocost.trainer.early_stopping import EarlyStopping
 
 
@@ -61,3 +62,12 @@ def test_a_threshold_of_zero_still_needs_a_rise() -> None:
     for step in range(3):
         stopping.update(step, 0.7, 1.0, 0.5)
     assert stopping.should_stop
+
+
+def test_the_papers_rule_looks_at_the_auroc_alone() -> None:
+    stopping = EarlyStopping(4, 0.01, StoppingRule.AUROC)
+    evaluations = [(0.9, 1.0), (0.905, 0.5), (0.905, 0.1), (0.8, 0.05), (0.9, 0.01)]
+    kept = [stopping.update(step, auroc, loss, 0.5) for step, (auroc, loss) in enumerate(evaluations, start=1)]
+    assert kept == [True, True, False, False, False]
+    assert stopping.should_stop
+    assert (stopping.best_step, stopping.best_auroc) == (2, 0.905)

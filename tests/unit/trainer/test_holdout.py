@@ -55,3 +55,10 @@ def test_the_labels_of_one_item_stay_together() -> None:
     split = split_holdout(examples, 0.2, 0)
     assert not {examples[row].item_id for row in split.train} & {examples[row].item_id for row in split.holdout}
     assert len(split.holdout) == 12
+
+
+def test_at_random_the_choices_are_not_balanced() -> None:
+    examples = _examples([0, 1] * 50)
+    shares = {sum(row % 2 for row in split_holdout(examples, 0.2, seed, by_choice=False).holdout) for seed in range(20)}
+    assert len(shares) > 1
+    assert {sum(row % 2 for row in split_holdout(examples, 0.2, seed).holdout) for seed in range(20)} == {10}
