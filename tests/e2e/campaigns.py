@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "COLUMNS": "200"}
 
 
-def isocost(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def isocost(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, env=environment(), timeout=timeout, check=False
     )

@@ -50,10 +50,13 @@ def read_hub(name: str, config: str | None, split: str, *, field: str = "data.hu
     """
     try:
         from datasets import load_dataset  # noqa: PLC0415 - an optional extra, slow to import
+        from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
     except ImportError:
         raise InvalidArgumentError(
             field, "reading from the hub needs the package 'datasets'; install isocost[hub] or give a local file"
         ) from None
+    # One message of ours instead of one for each of its retries.
+    hub_logging.set_verbosity_error()
     try:
         dataset = load_dataset(name, config, split=split)
     except Exception as error:  # noqa: BLE001 - the library raises what its many back ends raise
