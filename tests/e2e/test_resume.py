@@ -117,8 +117,14 @@ def test_people_answer_through_a_file(tmp_path: Path) -> None:
     # An answer that is settled is not read again: a later change of the file does not change what was bought.
     pl.DataFrame(answers, schema=["item_id", "label"], orient="row").write_csv(tmp_path / "answers.csv")
     done = isocost("run", path, "--out", out, "--engine", "transformers")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "12 human labels are awaited" in done.stdout
+    # One that is still awaited is read, and named where it is no choice.
+    answers.append((pl.read_csv(out / "items_to_label.csv")["item_id"][0], "perhaps"))
+    pl.DataFrame(answers, schema=["item_id", "label"], orient="row").write_csv(tmp_path / "answers.csv")
+    done = isocost("run", path, "--out", out, "--engine", "transformers")
     assert done.returncode == 2
-    assert "'perhaps' for item" in done.stderr
+    assert f"'perhaps' for item {answers[-1][0]}" in done.stderr
 
 
 def _gold() -> dict[str, str]:

@@ -118,7 +118,7 @@ class VllmEngine:
                     return await self._score_once(prompts, choice_ids)
                 except _TransientError as error:
                     failure = str(error)
-                if self._process and await self._process.wait_exited(_EXIT_WAIT_SECONDS):
+                if self._process and await self._is_gone(self._process, generation):
                     await self._restart(generation)
                 elif attempt < self._settings.attempts_max:
                     _log.warning("vllm_request_failed", url=self._url, attempt=attempt, reason=failure)
@@ -127,6 +127,16 @@ class VllmEngine:
             f"the vLLM server at {self._url} failed {self._settings.attempts_max} times ({failure}); "
             f"see that it runs; {_KEPT}"
         )
+
+    async def _is_gone(self, process: VllmProcess, generation: int) -> bool:
+        """Whether the server that a request failed with is dead, or being replaced already.
+
+        While another request starts the new server, its process is alive but the address is still the old one: to try
+        again then would use up the attempts before the new server is ready.
+        """
+        if self._restarting.locked() or generation != self._generation:
+            return True
+        return await process.wait_exited(_EXIT_WAIT_SECONDS)
 
     async def _score_once(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
         if self._card.runner is Runner.CLASSIFY:

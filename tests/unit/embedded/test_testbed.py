@@ -21,12 +21,12 @@ from isocost.embedded.testbed import (
 
 
 def _table(bonus: float, noise: float) -> TestbedTable:
-    """Mixes are `bonus` better than either kind alone; seeds lie `noise` apart, differently for each cell."""
+    """Mixes are `bonus` better than either kind alone; where one's seed is lucky by `noise`, the other's is unlucky."""
     cells = []
-    for index, (n_weak, n_human) in enumerate(mixes_of_testbed()):
-        centre = 0.7 + (bonus if n_weak and n_human else 0.0)
-        seeds = (centre - noise, centre, centre + noise)
-        cells.append(Cell(n_weak, n_human, seeds[index % 3 :] + seeds[: index % 3]))
+    for n_weak, n_human in mixes_of_testbed():
+        is_mix = bool(n_weak and n_human)
+        centre, luck = (0.7 + bonus, noise) if is_mix else (0.7, -noise)
+        cells.append(Cell(n_weak, n_human, (centre - luck, centre, centre + luck)))
     return TestbedTable(tuple(cells), (0.75, 0.74, 0.76))
 
 
