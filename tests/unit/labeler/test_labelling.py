@@ -119,7 +119,8 @@ async def test_each_item_gets_one_answer(bench: Bench) -> None:
     assert label.choices_mass == pytest.approx(0.5)
     assert label.prompt_tokens == 3
     assert label.engine_fingerprint == "fake 1"
-    assert [len(call) for call in bench.engine.calls] == [4, 4, 3]
+    # The calls run side by side: which of them reaches the engine first is nobody's promise.
+    assert sorted(len(call) for call in bench.engine.calls) == [3, 4, 4]
 
 
 async def test_what_is_stored_needs_no_engine(bench: Bench) -> None:
