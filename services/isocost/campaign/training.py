@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from isocost.campaign.config import CampaignConfig, FineTuneConfig
 from isocost.campaign.progress import Bar, Progress
@@ -20,6 +21,15 @@ __all__ = ["EVALUATION_SET", "TEST_SET", "Training"]
 
 EVALUATION_SET = "evaluation"
 TEST_SET = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What runs train and are measured on, as the trainer names it."""
+
+    weak_digest: str
+    human_digest: str
+    evaluation_sets: tuple[EvaluationSet, ...]
 
 
 def _example(labelled: LabelledItem) -> Example:
@@ -73,9 +83,11 @@ class Training:
         ]
         if not missing:
             return
+        # Nothing is bought while these runs train: the lists are read and sent once for all of them.
+        data = await self._data()
         with self._progress.bar(f"training runs: {name}", len(missing)) as bar:
             for (n_weak, n_human), seed in missing:
-                run = await self._run(await self._spec(method, n_weak, n_human, seed), bar)
+                run = await self._run(self._spec(data, method, n_weak, n_human, seed), bar)
                 await self._record(run)
 
     async def fine_tune_labeller(self, fine_tune: FineTuneConfig, base_model: str) -> str:
@@ -107,34 +119,36 @@ class Training:
     async def rerun(self, observation: Observation) -> Run:
         """The run behind an observation, with its output; trained again only where its files are gone."""
         method = self._config.method.method()
-        spec = await self._spec(method, observation.n_weak, observation.n_human, observation.seed)
+        spec = self._spec(await self._data(), method, observation.n_weak, observation.n_human, observation.seed)
         with self._progress.bar("final model", 1) as bar:
             return await self._run(spec, bar)
 
-    async def _spec(self, method: Method, n_weak: int, n_human: int, seed: int) -> RunSpec:
-        config = self._config
-        weak = [_example(labelled) for labelled in await self.labels(config.weak.name)]
-        human = [_example(labelled) for labelled in await self.labels(config.human.name)]
-        evaluation_sets = [EvaluationSet(EVALUATION_SET, await self._evaluation_digest())]
+    async def _data(self) -> _Data:
+        """Sends the labels bought so far, and the sets to measure on, to the trainer."""
+        weak = [_example(labelled) for labelled in await self.labels(self._config.weak.name)]
+        human = [_example(labelled) for labelled in await self.labels(self._config.human.name)]
+        stream = self._budget.labels(self._config.campaign, purposes=(Purpose.EVALUATION,))
+        evaluation = [_example(labelled) async for labelled in stream]
+        sets = [EvaluationSet(EVALUATION_SET, await self._trainer.put_examples(evaluation))]
         if self._test_examples:
             if not self._test_digest:
                 self._test_digest = await self._trainer.put_examples(self._test_examples)
-            evaluation_sets.append(EvaluationSet(TEST_SET, self._test_digest))
+            sets.append(EvaluationSet(TEST_SET, self._test_digest))
+        return _Data(await self._trainer.put_examples(weak), await self._trainer.put_examples(human), tuple(sets))
+
+    def _spec(self, data: _Data, method: Method, n_weak: int, n_human: int, seed: int) -> RunSpec:
+        config = self._config
         return RunSpec(
             task=config.task.task(),
             method=method,
             base_model=config.strong_model,
-            weak_digest=await self._trainer.put_examples(weak) if n_weak else "",
+            weak_digest=data.weak_digest if n_weak else "",
             n_weak=n_weak,
-            human_digest=await self._trainer.put_examples(human) if n_human or method.few_shot_count else "",
+            human_digest=data.human_digest if n_human or method.few_shot_count else "",
             n_human=n_human,
             seed=config.seed + seed,
-            evaluation_sets=tuple(evaluation_sets),
+            evaluation_sets=data.evaluation_sets,
         )
-
-    async def _evaluation_digest(self) -> str:
-        stream = self._budget.labels(self._config.campaign, purposes=(Purpose.EVALUATION,))
-        return await self._trainer.put_examples([_example(labelled) async for labelled in stream])
 
     async def _run(self, spec: RunSpec, bar: Bar) -> Run:
         run = await self._trainer.create_run(spec)

@@ -15,7 +15,6 @@ from rich.markup import escape
 from isocost.campaign.channel import LabelsAwaitedError
 from isocost.campaign.config_file import load_config
 from isocost.cli.console import RichProgress, console, print_summary
-from isocost.core.errors import InvalidArgumentError
 
 __all__ = ["EXIT_AWAITING_LABELS", "EXIT_INTERRUPTED", "Engine", "run"]
 
@@ -63,8 +62,6 @@ def run(
         except LabelsAwaitedError as error:
             progress.say(str(error))
             raise typer.Exit(EXIT_AWAITING_LABELS) from None
-        except InvalidArgumentError:
-            raise
     if outcome is None:
         console.print("Stopped. Everything bought and trained is kept. To go on:")
         console.print(f"  {escape(shlex.join(['isocost', *sys.argv[1:]]))}")
