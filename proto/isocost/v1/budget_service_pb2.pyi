@@ -5,8 +5,10 @@ The label-budget service: the only place that can spend money."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from isocost.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ItemState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ItemStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ITEM_STATE_UNSPECIFIED: _ItemState.ValueType  # 0
+    """As a filter: every item."""
+    ITEM_STATE_FREE: _ItemState.ValueType  # 1
+    """No order has taken it."""
+    ITEM_STATE_ORDERED: _ItemState.ValueType  # 2
+    """An order has taken it."""
+    ITEM_STATE_GOLD_QUESTION: _ItemState.ValueType  # 3
+    """A gold question."""
+
+class ItemState(_ItemState, metaclass=_ItemStateEnumTypeWrapper):
+    """Where an item stands."""
+
+ITEM_STATE_UNSPECIFIED: ItemState.ValueType  # 0
+"""As a filter: every item."""
+ITEM_STATE_FREE: ItemState.ValueType  # 1
+"""No order has taken it."""
+ITEM_STATE_ORDERED: ItemState.ValueType  # 2
+"""An order has taken it."""
+ITEM_STATE_GOLD_QUESTION: ItemState.ValueType  # 3
+"""A gold question."""
+Global___ItemState: _TypeAlias = ItemState  # noqa: Y015
 
 @_typing.final
 class CreateCampaignRequest(_message.Message):
@@ -137,12 +167,21 @@ class ListCampaignsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +194,9 @@ class ListCampaignsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGNS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def campaigns(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Campaign]:
         """Oldest first."""
@@ -163,10 +205,11 @@ class ListCampaignsResponse(_message.Message):
         self,
         *,
         campaigns: _abc.Iterable[_resources_pb2.Campaign] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,8 +273,11 @@ class AddItemsRequest(_message.Message):
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required in the first message of the stream, and the same in all. The campaign."""
+    request_id: _builtins.str
+    """Required. Caller-chosen id of this batch: a repeat of it counts what it counted before."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Item]:
         """Required. At most 10,000 items."""
@@ -241,10 +287,11 @@ class AddItemsRequest(_message.Message):
         *,
         campaign_id: _builtins.str = ...,
         items: _abc.Iterable[_resources_pb2.Item] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "items", b"items", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,6 +364,240 @@ class AddItemsResponse(_message.Message):
 Global___AddItemsResponse: _TypeAlias = AddItemsResponse  # noqa: Y015
 
 @_typing.final
+class ItemScore(_message.Message):
+    """How uncertain a model is about one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """Required. The item."""
+    uncertainty: _builtins.float
+    """Required. Higher is more uncertain, for example the entropy of the predicted probabilities in nats."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        uncertainty: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "uncertainty", b"uncertainty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemScore: _TypeAlias = ItemScore  # noqa: Y015
+
+@_typing.final
+class ScoreItemsRequest(_message.Message):
+    """Scores of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Caller-chosen id of this mutation."""
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemScore]:
+        """Required. 1 to 10,000 scores, each item once; a score replaces the one before."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
+        scores: _abc.Iterable[Global___ItemScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "request_id", b"request_id", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreItemsRequest: _TypeAlias = ScoreItemsRequest  # noqa: Y015
+
+@_typing.final
+class ScoreItemsResponse(_message.Message):
+    """What became of the scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_SCORED_FIELD_NUMBER: _builtins.int
+    n_scored: _builtins.int
+    """Items scored."""
+    def __init__(
+        self,
+        *,
+        n_scored: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n_scored", b"n_scored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreItemsResponse: _TypeAlias = ScoreItemsResponse  # noqa: Y015
+
+@_typing.final
+class PoolItem(_message.Message):
+    """An item and where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    state: Global___ItemState.ValueType
+    """Where it stands."""
+    order_id: _builtins.str
+    """The first order that took it and has not given it up; empty while it is free."""
+    uncertainty: _builtins.float
+    """Its score; not set where it has none."""
+    @_builtins.property
+    def item(self) -> _resources_pb2.Item:
+        """The item."""
+
+    def __init__(
+        self,
+        *,
+        item: _resources_pb2.Item | None = ...,
+        state: Global___ItemState.ValueType = ...,
+        order_id: _builtins.str = ...,
+        uncertainty: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty", "item", b"item", "uncertainty", b"uncertainty"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty", "item", b"item", "order_id", b"order_id", "state", b"state", "uncertainty", b"uncertainty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__uncertainty: _TypeAlias = _typing.Literal["uncertainty"]  # noqa: Y015
+    _WhichOneofArgType__uncertainty: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertainty) -> _WhichOneofReturnType__uncertainty | None: ...
+
+Global___PoolItem: _TypeAlias = PoolItem  # noqa: Y015
+
+@_typing.final
+class ListItemsRequest(_message.Message):
+    """Asks for a campaign's items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
+    state: Global___ItemState.ValueType
+    """Optional. Only items in this state."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___ItemState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
+
+@_typing.final
+class ListItemsResponse(_message.Message):
+    """The items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolItem]:
+        """By id."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PoolItem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
+
+@_typing.final
+class ExportItemsRequest(_message.Message):
+    """Asks for all of a campaign's items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AFTER_ITEM_ID_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    state: Global___ItemState.ValueType
+    """Optional. Only items in this state."""
+    after_item_id: _builtins.str
+    """Optional. Only items after this id: where a broken stream goes on."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        state: Global___ItemState.ValueType = ...,
+        after_item_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_item_id", b"after_item_id", "campaign_id", b"campaign_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportItemsRequest: _TypeAlias = ExportItemsRequest  # noqa: Y015
+
+@_typing.final
+class ExportItemsResponse(_message.Message):
+    """One batch of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolItem]:
+        """By id."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PoolItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportItemsResponse: _TypeAlias = ExportItemsResponse  # noqa: Y015
+
+@_typing.final
 class CreateSourceRequest(_message.Message):
     """Asks for a new source."""
 
@@ -379,16 +660,24 @@ class ListSourcesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
     def __init__(
         self,
         *,
         campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,6 +690,9 @@ class ListSourcesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Source]:
         """Oldest first."""
@@ -409,10 +701,11 @@ class ListSourcesResponse(_message.Message):
         self,
         *,
         sources: _abc.Iterable[_resources_pb2.Source] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -431,6 +724,9 @@ class CreateOrderRequest(_message.Message):
     N_LABELS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Caller-chosen id of this mutation."""
     campaign_id: _builtins.str
@@ -440,12 +736,20 @@ class CreateOrderRequest(_message.Message):
     purpose: _resources_pb2.Purpose.ValueType
     """Required. What the labels are for."""
     n_labels: _builtins.int
-    """Required. How many labels; greater than zero. With given item ids: their number, or 0."""
+    """Required. How many labels: items times overlap. With given item ids: their number times overlap, or 0."""
     sampling: _resources_pb2.Sampling.ValueType
     """Optional. How the items are chosen."""
+    overlap: _builtins.int
+    """Optional. Annotators who answer each item; 1 when not set, at most 100. Above 1 for HUMAN sources only."""
+    sharing: _resources_pb2.Sharing.ValueType
+    """Optional. Which items of other orders may be taken; none when not set."""
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. For SAMPLING_GIVEN: the items, each free."""
+        """Optional. For SAMPLING_GIVEN: the items, each free or shared."""
+
+    @_builtins.property
+    def time_to_live(self) -> _duration_pb2.Duration:
+        """Optional. How long the labels are awaited, at least one second; for ever when not set."""
 
     def __init__(
         self,
@@ -457,10 +761,13 @@ class CreateOrderRequest(_message.Message):
         n_labels: _builtins.int = ...,
         sampling: _resources_pb2.Sampling.ValueType = ...,
         item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        overlap: _builtins.int = ...,
+        time_to_live: _duration_pb2.Duration | None = ...,
+        sharing: _resources_pb2.Sharing.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "item_ids", b"item_ids", "n_labels", b"n_labels", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "source_id", b"source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "item_ids", b"item_ids", "n_labels", b"n_labels", "overlap", b"overlap", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,16 +856,24 @@ class ListOrdersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
     def __init__(
         self,
         *,
         campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -571,6 +886,9 @@ class ListOrdersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Order]:
         """Oldest first."""
@@ -579,10 +897,11 @@ class ListOrdersResponse(_message.Message):
         self,
         *,
         orders: _abc.Iterable[_resources_pb2.Order] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "orders", b"orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,19 +965,23 @@ class ExportOrderItemsRequest(_message.Message):
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     PENDING_ONLY_FIELD_NUMBER: _builtins.int
+    AFTER_ITEM_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Required. The order."""
     pending_only: _builtins.bool
-    """Optional. Only items whose label has not arrived."""
+    """Optional. Only items that await a label which no lease has handed out."""
+    after_item_id: _builtins.str
+    """Optional. Only items after this one: where a broken stream goes on."""
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
         pending_only: _builtins.bool = ...,
+        after_item_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "pending_only", b"pending_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_item_id", b"after_item_id", "order_id", b"order_id", "pending_only", b"pending_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -761,10 +1084,13 @@ class ExportLabelsRequest(_message.Message):
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     SOURCE_ID_FIELD_NUMBER: _builtins.int
     PURPOSES_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
     source_id: _builtins.str
     """Optional. Only this source's."""
+    after_sequence: _builtins.int
+    """Optional. Only labels after this sequence: where a broken stream goes on, or what is new since the last."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_resources_pb2.Purpose.ValueType]:
         """Optional. Only those bought for these purposes."""
@@ -775,10 +1101,11 @@ class ExportLabelsRequest(_message.Message):
         campaign_id: _builtins.str = ...,
         source_id: _builtins.str = ...,
         purposes: _abc.Iterable[_resources_pb2.Purpose.ValueType] | None = ...,
+        after_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "purposes", b"purposes", "source_id", b"source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "campaign_id", b"campaign_id", "purposes", b"purposes", "source_id", b"source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,16 +1172,20 @@ class ExportLedgerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
+    after_sequence: _builtins.int
+    """Optional. Only entries after this sequence: where a broken stream goes on, or what is new since the last."""
     def __init__(
         self,
         *,
         campaign_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "campaign_id", b"campaign_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,6 +1214,250 @@ class ExportLedgerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportLedgerResponse: _TypeAlias = ExportLedgerResponse  # noqa: Y015
+
+@_typing.final
+class CreateCorrectionRequest(_message.Message):
+    """Asks for a correction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    CORRECTS_SEQUENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Caller-chosen id of this mutation."""
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    corrects_sequence: _builtins.int
+    """Required. Sequence of the SETTLE entry that was wrong."""
+    reason: _builtins.str
+    """Required. Why."""
+    @_builtins.property
+    def amount(self) -> _resources_pb2.Money:
+        """Required. What is added to the payment; negative for a refund, of at most what is still paid."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
+        corrects_sequence: _builtins.int = ...,
+        amount: _resources_pb2.Money | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "campaign_id", b"campaign_id", "corrects_sequence", b"corrects_sequence", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCorrectionRequest: _TypeAlias = CreateCorrectionRequest  # noqa: Y015
+
+@_typing.final
+class CreateCorrectionResponse(_message.Message):
+    """The correction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    BALANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> _resources_pb2.LedgerEntry:
+        """The new entry."""
+
+    @_builtins.property
+    def balance(self) -> _resources_pb2.Balance:
+        """The campaign's money after it."""
+
+    def __init__(
+        self,
+        *,
+        entry: _resources_pb2.LedgerEntry | None = ...,
+        balance: _resources_pb2.Balance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCorrectionResponse: _TypeAlias = CreateCorrectionResponse  # noqa: Y015
+
+@_typing.final
+class ListLeasesRequest(_message.Message):
+    """Asks for leases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
+    annotator: _builtins.str
+    """Optional. Only those of this annotator."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeasesRequest: _TypeAlias = ListLeasesRequest  # noqa: Y015
+
+@_typing.final
+class ListLeasesResponse(_message.Message):
+    """The leases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Lease]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        leases: _abc.Iterable[_resources_pb2.Lease] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeasesResponse: _TypeAlias = ListLeasesResponse  # noqa: Y015
+
+@_typing.final
+class GetAgreementRequest(_message.Message):
+    """Asks how well annotators agree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    source_id: _builtins.str
+    """Required. The HUMAN source."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgreementRequest: _TypeAlias = GetAgreementRequest  # noqa: Y015
+
+@_typing.final
+class GetAgreementResponse(_message.Message):
+    """How well annotators agree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    ANNOTATORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agreement(self) -> _resources_pb2.Agreement:
+        """With each other."""
+
+    @_builtins.property
+    def annotators(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.AnnotatorRecord]:
+        """One record an annotator, by name."""
+
+    def __init__(
+        self,
+        *,
+        agreement: _resources_pb2.Agreement | None = ...,
+        annotators: _abc.Iterable[_resources_pb2.AnnotatorRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "annotators", b"annotators"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgreementResponse: _TypeAlias = GetAgreementResponse  # noqa: Y015
+
+@_typing.final
+class ExportConsensusRequest(_message.Message):
+    """Asks for the consensus of a source's annotators."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Required. The campaign."""
+    source_id: _builtins.str
+    """Required. The HUMAN source."""
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_resources_pb2.Purpose.ValueType]:
+        """Optional. Only labels bought for these purposes; gold questions are left out unless named."""
+
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        purposes: _abc.Iterable[_resources_pb2.Purpose.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "purposes", b"purposes", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportConsensusRequest: _TypeAlias = ExportConsensusRequest  # noqa: Y015
+
+@_typing.final
+class ExportConsensusResponse(_message.Message):
+    """One batch of answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENSUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consensus(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Consensus]:
+        """By item id."""
+
+    def __init__(
+        self,
+        *,
+        consensus: _abc.Iterable[_resources_pb2.Consensus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consensus", b"consensus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportConsensusResponse: _TypeAlias = ExportConsensusResponse  # noqa: Y015
 
 @_typing.final
 class RecordObservationRequest(_message.Message):
@@ -947,16 +1522,24 @@ class ListObservationsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
     def __init__(
         self,
         *,
         campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -969,6 +1552,9 @@ class ListObservationsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def observations(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Observation]:
         """Oldest first."""
@@ -977,10 +1563,11 @@ class ListObservationsResponse(_message.Message):
         self,
         *,
         observations: _abc.Iterable[_resources_pb2.Observation] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["observations", b"observations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "observations", b"observations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1049,16 +1636,24 @@ class ListPlansRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Required. The campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
     def __init__(
         self,
         *,
         campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1071,6 +1666,9 @@ class ListPlansResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLANS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def plans(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Plan]:
         """Oldest first."""
@@ -1079,10 +1677,11 @@ class ListPlansResponse(_message.Message):
         self,
         *,
         plans: _abc.Iterable[_resources_pb2.Plan] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1133,3 +1732,61 @@ class GetFrontierResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFrontierResponse: _TypeAlias = GetFrontierResponse  # noqa: Y015
+
+@_typing.final
+class ListAuditEntriesRequest(_message.Message):
+    """Asks what was changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """Optional. Only what changed this campaign."""
+    page_size: _builtins.int
+    """Optional. At most so many; 100 when not set."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEntriesRequest: _TypeAlias = ListAuditEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditEntriesResponse(_message.Message):
+    """What was changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.AuditEntry]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_resources_pb2.AuditEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa: Y015

@@ -30,6 +30,10 @@ class BudgetServiceStub(object):
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     def __init__(self, channel):
@@ -62,6 +66,21 @@ class BudgetServiceStub(object):
                 '/isocost.v1.BudgetService/AddItems',
                 request_serializer=isocost_dot_v1_dot_budget__service__pb2.AddItemsRequest.SerializeToString,
                 response_deserializer=isocost_dot_v1_dot_budget__service__pb2.AddItemsResponse.FromString,
+                _registered_method=True)
+        self.ScoreItems = channel.unary_unary(
+                '/isocost.v1.BudgetService/ScoreItems',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ScoreItemsRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ScoreItemsResponse.FromString,
+                _registered_method=True)
+        self.ListItems = channel.unary_unary(
+                '/isocost.v1.BudgetService/ListItems',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
+        self.ExportItems = channel.unary_stream(
+                '/isocost.v1.BudgetService/ExportItems',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportItemsRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportItemsResponse.FromString,
                 _registered_method=True)
         self.CreateSource = channel.unary_unary(
                 '/isocost.v1.BudgetService/CreateSource',
@@ -113,6 +132,26 @@ class BudgetServiceStub(object):
                 request_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportLedgerRequest.SerializeToString,
                 response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportLedgerResponse.FromString,
                 _registered_method=True)
+        self.CreateCorrection = channel.unary_unary(
+                '/isocost.v1.BudgetService/CreateCorrection',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionResponse.FromString,
+                _registered_method=True)
+        self.ListLeases = channel.unary_unary(
+                '/isocost.v1.BudgetService/ListLeases',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ListLeasesRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListLeasesResponse.FromString,
+                _registered_method=True)
+        self.GetAgreement = channel.unary_unary(
+                '/isocost.v1.BudgetService/GetAgreement',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.GetAgreementRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.GetAgreementResponse.FromString,
+                _registered_method=True)
+        self.ExportConsensus = channel.unary_stream(
+                '/isocost.v1.BudgetService/ExportConsensus',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportConsensusRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportConsensusResponse.FromString,
+                _registered_method=True)
         self.RecordObservation = channel.unary_unary(
                 '/isocost.v1.BudgetService/RecordObservation',
                 request_serializer=isocost_dot_v1_dot_budget__service__pb2.RecordObservationRequest.SerializeToString,
@@ -138,6 +177,11 @@ class BudgetServiceStub(object):
                 request_serializer=isocost_dot_v1_dot_budget__service__pb2.GetFrontierRequest.SerializeToString,
                 response_deserializer=isocost_dot_v1_dot_budget__service__pb2.GetFrontierResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/isocost.v1.BudgetService/ListAuditEntries',
+                request_serializer=isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class BudgetServiceServicer(object):
@@ -145,6 +189,10 @@ class BudgetServiceServicer(object):
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     def CreateCampaign(self, request, context):
@@ -178,6 +226,27 @@ class BudgetServiceServicer(object):
     def AddItems(self, request_iterator, context):
         """Streams items into a campaign's pool. An item that is there already with the same fields counts as a duplicate; a bad
         item gets its own error and stops nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreItems(self, request, context):
+        """Stores how uncertain a model is about items, for orders with SAMPLING_UNCERTAINTY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListItems(self, request, context):
+        """Lists a campaign's items by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportItems(self, request, context):
+        """Streams a campaign's items by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,6 +324,34 @@ class BudgetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateCorrection(self, request, context):
+        """Corrects a payment by a new entry, for example refunds a useless label.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLeases(self, request, context):
+        """Lists the leases of a campaign's human queue, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgreement(self, request, context):
+        """How well a source's annotators agree with each other and with the gold questions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportConsensus(self, request, context):
+        """Streams one answer for each item that has labels of the source: the consensus of its annotators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordObservation(self, request, context):
         """Records what a run showed.
         """
@@ -290,6 +387,13 @@ class BudgetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEntries(self, request, context):
+        """Lists what was changed, by whom and when, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BudgetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -317,6 +421,21 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     servicer.AddItems,
                     request_deserializer=isocost_dot_v1_dot_budget__service__pb2.AddItemsRequest.FromString,
                     response_serializer=isocost_dot_v1_dot_budget__service__pb2.AddItemsResponse.SerializeToString,
+            ),
+            'ScoreItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreItems,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ScoreItemsRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ScoreItemsResponse.SerializeToString,
+            ),
+            'ListItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListItemsRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'ExportItems': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportItems,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportItemsRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportItemsResponse.SerializeToString,
             ),
             'CreateSource': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSource,
@@ -368,6 +487,26 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportLedgerRequest.FromString,
                     response_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportLedgerResponse.SerializeToString,
             ),
+            'CreateCorrection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCorrection,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionResponse.SerializeToString,
+            ),
+            'ListLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeases,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListLeasesRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ListLeasesResponse.SerializeToString,
+            ),
+            'GetAgreement': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgreement,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.GetAgreementRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.GetAgreementResponse.SerializeToString,
+            ),
+            'ExportConsensus': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportConsensus,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ExportConsensusRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ExportConsensusResponse.SerializeToString,
+            ),
             'RecordObservation': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordObservation,
                     request_deserializer=isocost_dot_v1_dot_budget__service__pb2.RecordObservationRequest.FromString,
@@ -393,6 +532,11 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     request_deserializer=isocost_dot_v1_dot_budget__service__pb2.GetFrontierRequest.FromString,
                     response_serializer=isocost_dot_v1_dot_budget__service__pb2.GetFrontierResponse.SerializeToString,
             ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'isocost.v1.BudgetService', rpc_method_handlers)
@@ -406,6 +550,10 @@ class BudgetService(object):
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     @staticmethod
@@ -533,6 +681,87 @@ class BudgetService(object):
             '/isocost.v1.BudgetService/AddItems',
             isocost_dot_v1_dot_budget__service__pb2.AddItemsRequest.SerializeToString,
             isocost_dot_v1_dot_budget__service__pb2.AddItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ScoreItems',
+            isocost_dot_v1_dot_budget__service__pb2.ScoreItemsRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ScoreItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ListItems',
+            isocost_dot_v1_dot_budget__service__pb2.ListItemsRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ExportItems',
+            isocost_dot_v1_dot_budget__service__pb2.ExportItemsRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ExportItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -814,6 +1043,114 @@ class BudgetService(object):
             _registered_method=True)
 
     @staticmethod
+    def CreateCorrection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/CreateCorrection',
+            isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.CreateCorrectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ListLeases',
+            isocost_dot_v1_dot_budget__service__pb2.ListLeasesRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ListLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgreement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/GetAgreement',
+            isocost_dot_v1_dot_budget__service__pb2.GetAgreementRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.GetAgreementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportConsensus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ExportConsensus',
+            isocost_dot_v1_dot_budget__service__pb2.ExportConsensusRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ExportConsensusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RecordObservation(request,
             target,
             options=(),
@@ -938,6 +1275,33 @@ class BudgetService(object):
             '/isocost.v1.BudgetService/GetFrontier',
             isocost_dot_v1_dot_budget__service__pb2.GetFrontierRequest.SerializeToString,
             isocost_dot_v1_dot_budget__service__pb2.GetFrontierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.BudgetService/ListAuditEntries',
+            isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesRequest.SerializeToString,
+            isocost_dot_v1_dot_budget__service__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

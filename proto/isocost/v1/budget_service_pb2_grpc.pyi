@@ -31,6 +31,10 @@ class BudgetServiceStub:
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     @_typing.overload
@@ -49,6 +53,12 @@ class BudgetServiceStub:
     """Streams items into a campaign's pool. An item that is there already with the same fields counts as a duplicate; a bad
     item gets its own error and stops nothing.
     """
+    ScoreItems: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ScoreItemsRequest, _budget_service_pb2.ScoreItemsResponse]
+    """Stores how uncertain a model is about items, for orders with SAMPLING_UNCERTAINTY."""
+    ListItems: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ListItemsRequest, _budget_service_pb2.ListItemsResponse]
+    """Lists a campaign's items by id."""
+    ExportItems: _grpc.UnaryStreamMultiCallable[_budget_service_pb2.ExportItemsRequest, _budget_service_pb2.ExportItemsResponse]
+    """Streams a campaign's items by id."""
     CreateSource: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.CreateSourceRequest, _budget_service_pb2.CreateSourceResponse]
     """Adds a source with its price to a campaign."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ListSourcesRequest, _budget_service_pb2.ListSourcesResponse]
@@ -73,6 +83,14 @@ class BudgetServiceStub:
     """Streams labels with their items, in the sequence in which they were accepted."""
     ExportLedger: _grpc.UnaryStreamMultiCallable[_budget_service_pb2.ExportLedgerRequest, _budget_service_pb2.ExportLedgerResponse]
     """Streams the ledger, in sequence."""
+    CreateCorrection: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.CreateCorrectionRequest, _budget_service_pb2.CreateCorrectionResponse]
+    """Corrects a payment by a new entry, for example refunds a useless label."""
+    ListLeases: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ListLeasesRequest, _budget_service_pb2.ListLeasesResponse]
+    """Lists the leases of a campaign's human queue, oldest first."""
+    GetAgreement: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.GetAgreementRequest, _budget_service_pb2.GetAgreementResponse]
+    """How well a source's annotators agree with each other and with the gold questions."""
+    ExportConsensus: _grpc.UnaryStreamMultiCallable[_budget_service_pb2.ExportConsensusRequest, _budget_service_pb2.ExportConsensusResponse]
+    """Streams one answer for each item that has labels of the source: the consensus of its annotators."""
     RecordObservation: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.RecordObservationRequest, _budget_service_pb2.RecordObservationResponse]
     """Records what a run showed."""
     ListObservations: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ListObservationsRequest, _budget_service_pb2.ListObservationsResponse]
@@ -83,6 +101,8 @@ class BudgetServiceStub:
     """Lists a campaign's plans, oldest first."""
     GetFrontier: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.GetFrontierRequest, _budget_service_pb2.GetFrontierResponse]
     """The Pareto set of cost and accuracy over the observations."""
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_budget_service_pb2.ListAuditEntriesRequest, _budget_service_pb2.ListAuditEntriesResponse]
+    """Lists what was changed, by whom and when, oldest first."""
 
 @_typing.type_check_only
 class BudgetServiceAsyncStub(BudgetServiceStub):
@@ -90,6 +110,10 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,6 +129,12 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """Streams items into a campaign's pool. An item that is there already with the same fields counts as a duplicate; a bad
     item gets its own error and stops nothing.
     """
+    ScoreItems: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ScoreItemsRequest, _budget_service_pb2.ScoreItemsResponse]  # type: ignore[assignment]
+    """Stores how uncertain a model is about items, for orders with SAMPLING_UNCERTAINTY."""
+    ListItems: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListItemsRequest, _budget_service_pb2.ListItemsResponse]  # type: ignore[assignment]
+    """Lists a campaign's items by id."""
+    ExportItems: _aio.UnaryStreamMultiCallable[_budget_service_pb2.ExportItemsRequest, _budget_service_pb2.ExportItemsResponse]  # type: ignore[assignment]
+    """Streams a campaign's items by id."""
     CreateSource: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.CreateSourceRequest, _budget_service_pb2.CreateSourceResponse]  # type: ignore[assignment]
     """Adds a source with its price to a campaign."""
     ListSources: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListSourcesRequest, _budget_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
@@ -129,6 +159,14 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """Streams labels with their items, in the sequence in which they were accepted."""
     ExportLedger: _aio.UnaryStreamMultiCallable[_budget_service_pb2.ExportLedgerRequest, _budget_service_pb2.ExportLedgerResponse]  # type: ignore[assignment]
     """Streams the ledger, in sequence."""
+    CreateCorrection: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.CreateCorrectionRequest, _budget_service_pb2.CreateCorrectionResponse]  # type: ignore[assignment]
+    """Corrects a payment by a new entry, for example refunds a useless label."""
+    ListLeases: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListLeasesRequest, _budget_service_pb2.ListLeasesResponse]  # type: ignore[assignment]
+    """Lists the leases of a campaign's human queue, oldest first."""
+    GetAgreement: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.GetAgreementRequest, _budget_service_pb2.GetAgreementResponse]  # type: ignore[assignment]
+    """How well a source's annotators agree with each other and with the gold questions."""
+    ExportConsensus: _aio.UnaryStreamMultiCallable[_budget_service_pb2.ExportConsensusRequest, _budget_service_pb2.ExportConsensusResponse]  # type: ignore[assignment]
+    """Streams one answer for each item that has labels of the source: the consensus of its annotators."""
     RecordObservation: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.RecordObservationRequest, _budget_service_pb2.RecordObservationResponse]  # type: ignore[assignment]
     """Records what a run showed."""
     ListObservations: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListObservationsRequest, _budget_service_pb2.ListObservationsResponse]  # type: ignore[assignment]
@@ -139,12 +177,18 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """Lists a campaign's plans, oldest first."""
     GetFrontier: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.GetFrontierRequest, _budget_service_pb2.GetFrontierResponse]  # type: ignore[assignment]
     """The Pareto set of cost and accuracy over the observations."""
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListAuditEntriesRequest, _budget_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """Lists what was changed, by whom and when, oldest first."""
 
 class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Campaigns, items, sources, orders, the ledger, labels, observations, plans and the frontier.
 
     Every mutation carries a caller-chosen request id. A repeat with the same body returns the first answer; a repeat with
     another body is refused with ALREADY_EXISTS. Request ids never expire.
+
+    Lists come in pages: page_size is at most 1,000 (100 when not set), and next_page_token of one answer is the page_token
+    of the next request; it is empty on the last page. Roles: admin may call everything, pipeline everything but
+    CreateCorrection and ListAuditEntries; annotators use the QueueService.
     """
 
     @_abc_1.abstractmethod
@@ -188,6 +232,30 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams items into a campaign's pool. An item that is there already with the same fields counts as a duplicate; a bad
         item gets its own error and stops nothing.
         """
+
+    @_abc_1.abstractmethod
+    def ScoreItems(
+        self,
+        request: _budget_service_pb2.ScoreItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.ScoreItemsResponse, _abc.Awaitable[_budget_service_pb2.ScoreItemsResponse]]:
+        """Stores how uncertain a model is about items, for orders with SAMPLING_UNCERTAINTY."""
+
+    @_abc_1.abstractmethod
+    def ListItems(
+        self,
+        request: _budget_service_pb2.ListItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.ListItemsResponse, _abc.Awaitable[_budget_service_pb2.ListItemsResponse]]:
+        """Lists a campaign's items by id."""
+
+    @_abc_1.abstractmethod
+    def ExportItems(
+        self,
+        request: _budget_service_pb2.ExportItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_budget_service_pb2.ExportItemsResponse], _abc.AsyncIterator[_budget_service_pb2.ExportItemsResponse]]:
+        """Streams a campaign's items by id."""
 
     @_abc_1.abstractmethod
     def CreateSource(
@@ -274,6 +342,38 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the ledger, in sequence."""
 
     @_abc_1.abstractmethod
+    def CreateCorrection(
+        self,
+        request: _budget_service_pb2.CreateCorrectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.CreateCorrectionResponse, _abc.Awaitable[_budget_service_pb2.CreateCorrectionResponse]]:
+        """Corrects a payment by a new entry, for example refunds a useless label."""
+
+    @_abc_1.abstractmethod
+    def ListLeases(
+        self,
+        request: _budget_service_pb2.ListLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.ListLeasesResponse, _abc.Awaitable[_budget_service_pb2.ListLeasesResponse]]:
+        """Lists the leases of a campaign's human queue, oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetAgreement(
+        self,
+        request: _budget_service_pb2.GetAgreementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.GetAgreementResponse, _abc.Awaitable[_budget_service_pb2.GetAgreementResponse]]:
+        """How well a source's annotators agree with each other and with the gold questions."""
+
+    @_abc_1.abstractmethod
+    def ExportConsensus(
+        self,
+        request: _budget_service_pb2.ExportConsensusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_budget_service_pb2.ExportConsensusResponse], _abc.AsyncIterator[_budget_service_pb2.ExportConsensusResponse]]:
+        """Streams one answer for each item that has labels of the source: the consensus of its annotators."""
+
+    @_abc_1.abstractmethod
     def RecordObservation(
         self,
         request: _budget_service_pb2.RecordObservationRequest,
@@ -312,5 +412,13 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_service_pb2.GetFrontierResponse, _abc.Awaitable[_budget_service_pb2.GetFrontierResponse]]:
         """The Pareto set of cost and accuracy over the observations."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _budget_service_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_budget_service_pb2.ListAuditEntriesResponse]]:
+        """Lists what was changed, by whom and when, oldest first."""
 
 def add_BudgetServiceServicer_to_server(servicer: BudgetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -82,6 +82,8 @@ class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.Value
     """Labels to measure accuracy with; never trained on."""
     PURPOSE_PILOT: _Purpose.ValueType  # 3
     """The first purchase, made before any plan; its labels are trained on as well, and may make the weak labeller."""
+    PURPOSE_GOLD_QUESTION: _Purpose.ValueType  # 4
+    """Answers to gold questions, which check annotators; never trained on and never measured with."""
 
 class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
     """What an order's labels are for. Training and evaluation items never overlap."""
@@ -94,6 +96,8 @@ PURPOSE_EVALUATION: Purpose.ValueType  # 2
 """Labels to measure accuracy with; never trained on."""
 PURPOSE_PILOT: Purpose.ValueType  # 3
 """The first purchase, made before any plan; its labels are trained on as well, and may make the weak labeller."""
+PURPOSE_GOLD_QUESTION: Purpose.ValueType  # 4
+"""Answers to gold questions, which check annotators; never trained on and never measured with."""
 Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
 
 class _Sampling:
@@ -105,9 +109,11 @@ class _SamplingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sampling.Val
     SAMPLING_UNSPECIFIED: _Sampling.ValueType  # 0
     """Treated as SAMPLING_RANDOM, or SAMPLING_GIVEN when item ids are given."""
     SAMPLING_RANDOM: _Sampling.ValueType  # 1
-    """Uniformly at random among the items no order has taken."""
+    """Uniformly at random among the items that the order may take."""
     SAMPLING_GIVEN: _Sampling.ValueType  # 2
     """The item ids of the request."""
+    SAMPLING_UNCERTAINTY: _Sampling.ValueType  # 3
+    """The highest uncertainty first, among the scored items that the order may take; see ScoreItems."""
 
 class Sampling(_Sampling, metaclass=_SamplingEnumTypeWrapper):
     """How an order chooses its items."""
@@ -115,10 +121,40 @@ class Sampling(_Sampling, metaclass=_SamplingEnumTypeWrapper):
 SAMPLING_UNSPECIFIED: Sampling.ValueType  # 0
 """Treated as SAMPLING_RANDOM, or SAMPLING_GIVEN when item ids are given."""
 SAMPLING_RANDOM: Sampling.ValueType  # 1
-"""Uniformly at random among the items no order has taken."""
+"""Uniformly at random among the items that the order may take."""
 SAMPLING_GIVEN: Sampling.ValueType  # 2
 """The item ids of the request."""
+SAMPLING_UNCERTAINTY: Sampling.ValueType  # 3
+"""The highest uncertainty first, among the scored items that the order may take; see ScoreItems."""
 Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
+
+class _Sharing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SharingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sharing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHARING_UNSPECIFIED: _Sharing.ValueType  # 0
+    """Treated as SHARING_NONE."""
+    SHARING_NONE: _Sharing.ValueType  # 1
+    """None: the order's items are its own."""
+    SHARING_SOURCES: _Sharing.ValueType  # 2
+    """Items of other sources' orders, so that one item gets labels of several sources; training and evaluation stay apart."""
+    SHARING_ALL: _Sharing.ValueType  # 3
+    """Items of any order. Labels that were trained on may then be measured with: the accuracy they show is too high."""
+
+class Sharing(_Sharing, metaclass=_SharingEnumTypeWrapper):
+    """Which items an order may take although another order has taken them."""
+
+SHARING_UNSPECIFIED: Sharing.ValueType  # 0
+"""Treated as SHARING_NONE."""
+SHARING_NONE: Sharing.ValueType  # 1
+"""None: the order's items are its own."""
+SHARING_SOURCES: Sharing.ValueType  # 2
+"""Items of other sources' orders, so that one item gets labels of several sources; training and evaluation stay apart."""
+SHARING_ALL: Sharing.ValueType  # 3
+"""Items of any order. Labels that were trained on may then be measured with: the accuracy they show is too high."""
+Global___Sharing: _TypeAlias = Sharing  # noqa: Y015
 
 class _CampaignState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -157,7 +193,9 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_SETTLED: _OrderState.ValueType  # 2
     """Every label arrived and is paid."""
     ORDER_STATE_CANCELLED: _OrderState.ValueType  # 3
-    """The missing labels were given up."""
+    """The missing labels were given up by a caller."""
+    ORDER_STATE_EXPIRED: _OrderState.ValueType  # 4
+    """The missing labels were given up because the order's time was over."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Where an order stands."""
@@ -169,7 +207,9 @@ ORDER_STATE_OPEN: OrderState.ValueType  # 1
 ORDER_STATE_SETTLED: OrderState.ValueType  # 2
 """Every label arrived and is paid."""
 ORDER_STATE_CANCELLED: OrderState.ValueType  # 3
-"""The missing labels were given up."""
+"""The missing labels were given up by a caller."""
+ORDER_STATE_EXPIRED: OrderState.ValueType  # 4
+"""The missing labels were given up because the order's time was over."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _EntryKind:
@@ -186,6 +226,10 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     """One label paid out of its order's reservation: reserved - amount, settled + amount."""
     ENTRY_KIND_RELEASE: _EntryKind.ValueType  # 3
     """What is left of a reservation given back: reserved - amount."""
+    ENTRY_KIND_EXPIRE: _EntryKind.ValueType  # 4
+    """As RELEASE, because the order's time was over."""
+    ENTRY_KIND_CORRECT: _EntryKind.ValueType  # 5
+    """A correction of an earlier payment: settled + amount, which is negative for a refund."""
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper):
     """Kind of a ledger entry."""
@@ -198,6 +242,10 @@ ENTRY_KIND_SETTLE: EntryKind.ValueType  # 2
 """One label paid out of its order's reservation: reserved - amount, settled + amount."""
 ENTRY_KIND_RELEASE: EntryKind.ValueType  # 3
 """What is left of a reservation given back: reserved - amount."""
+ENTRY_KIND_EXPIRE: EntryKind.ValueType  # 4
+"""As RELEASE, because the order's time was over."""
+ENTRY_KIND_CORRECT: EntryKind.ValueType  # 5
+"""A correction of an earlier payment: settled + amount, which is negative for a refund."""
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 class _Head:
@@ -327,6 +375,38 @@ REGIME_MIXED: Regime.ValueType  # 2
 REGIME_QUALITY_DOMINANT: Regime.ValueType  # 3
 """Spending all on human labels is best."""
 Global___Regime: _TypeAlias = Regime  # noqa: Y015
+
+class _LeaseState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEASE_STATE_UNSPECIFIED: _LeaseState.ValueType  # 0
+    """Not set."""
+    LEASE_STATE_OPEN: _LeaseState.ValueType  # 1
+    """Answers are awaited."""
+    LEASE_STATE_ANSWERED: _LeaseState.ValueType  # 2
+    """Every item is answered."""
+    LEASE_STATE_RELEASED: _LeaseState.ValueType  # 3
+    """The annotator gave the rest back, or its orders were cancelled."""
+    LEASE_STATE_EXPIRED: _LeaseState.ValueType  # 4
+    """Its time was over."""
+
+class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
+    """Where a lease stands."""
+
+LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
+"""Not set."""
+LEASE_STATE_OPEN: LeaseState.ValueType  # 1
+"""Answers are awaited."""
+LEASE_STATE_ANSWERED: LeaseState.ValueType  # 2
+"""Every item is answered."""
+LEASE_STATE_RELEASED: LeaseState.ValueType  # 3
+"""The annotator gave the rest back, or its orders were cancelled."""
+LEASE_STATE_EXPIRED: LeaseState.ValueType  # 4
+"""Its time was over."""
+Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
 
 @_typing.final
 class Money(_message.Message):
@@ -466,8 +546,11 @@ class Item(_message.Message):
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    GOLD_CHOICE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Required. The caller's id, unique in its campaign."""
+    gold_choice: _builtins.int
+    """Optional. Index of the known right choice. It makes the item a gold question: only GOLD_QUESTION orders take it."""
     @_builtins.property
     def fields(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Required. Text fields by name; every field that the task's template shows must be there."""
@@ -477,12 +560,15 @@ class Item(_message.Message):
         *,
         item_id: _builtins.str = ...,
         fields: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        gold_choice: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gold_choice", b"_gold_choice", "gold_choice", b"gold_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "item_id", b"item_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gold_choice", b"_gold_choice", "fields", b"fields", "gold_choice", b"gold_choice", "item_id", b"item_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gold_choice: _TypeAlias = _typing.Literal["gold_choice"]  # noqa: Y015
+    _WhichOneofArgType__gold_choice: _TypeAlias = _typing.Literal["_gold_choice", b"_gold_choice"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gold_choice) -> _WhichOneofReturnType__gold_choice | None: ...
 
 Global___Item: _TypeAlias = Item  # noqa: Y015
 
@@ -540,6 +626,7 @@ class Label(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     label_id: _builtins.str
     """Output only. Chosen by the budget service."""
     item_id: _builtins.str
@@ -560,6 +647,8 @@ class Label(_message.Message):
     """Output only. Position in its campaign's sequence of labels, from 1; a stable order for nested subsets."""
     purpose: Global___Purpose.ValueType
     """Output only. What it was bought for."""
+    lease_id: _builtins.str
+    """Output only. The lease under which it was given; empty where there was none."""
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Required. One probability for each choice of the task, summing to 1 (within 1e-3)."""
@@ -583,10 +672,11 @@ class Label(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         sequence: _builtins.int = ...,
         purpose: Global___Purpose.ValueType = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "choices_mass", b"choices_mass", "create_time", b"create_time", "engine_fingerprint", b"engine_fingerprint", "item_id", b"item_id", "label_id", b"label_id", "order_id", b"order_id", "probabilities", b"probabilities", "prompt_tokens", b"prompt_tokens", "purpose", b"purpose", "sequence", b"sequence", "source_id", b"source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "choices_mass", b"choices_mass", "create_time", b"create_time", "engine_fingerprint", b"engine_fingerprint", "item_id", b"item_id", "label_id", b"label_id", "lease_id", b"lease_id", "order_id", b"order_id", "probabilities", b"probabilities", "prompt_tokens", b"prompt_tokens", "purpose", b"purpose", "sequence", b"sequence", "source_id", b"source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,6 +699,10 @@ class Order(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Output only. Chosen by the budget service."""
     campaign_id: _builtins.str
@@ -622,11 +716,17 @@ class Order(_message.Message):
     n_settled: _builtins.int
     """Output only. Labels received and paid."""
     n_released: _builtins.int
-    """Output only. Labels given up (cancelled); their money is free again."""
+    """Output only. Labels given up (cancelled or expired); their money is free again."""
     state: Global___OrderState.ValueType
-    """Output only. OPEN while labels are missing, then SETTLED, or CANCELLED."""
+    """Output only. OPEN while labels are missing, then SETTLED, CANCELLED or EXPIRED."""
     request_id: _builtins.str
     """Output only. The caller's request id."""
+    overlap: _builtins.int
+    """Optional. Annotators who answer each item; 1 when not set. n_labels is a multiple of it."""
+    sampling: Global___Sampling.ValueType
+    """Output only. How its items were chosen."""
+    sharing: Global___Sharing.ValueType
+    """Output only. Which items of other orders it was allowed to take."""
     @_builtins.property
     def unit_price(self) -> Global___Money:
         """Output only. Price of one label when the order was made."""
@@ -634,6 +734,10 @@ class Order(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was made."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. When the labels that have not arrived are given up; never when not set."""
 
     def __init__(
         self,
@@ -649,10 +753,14 @@ class Order(_message.Message):
         state: Global___OrderState.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        overlap: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        sampling: Global___Sampling.ValueType = ...,
+        sharing: Global___Sharing.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "n_labels", b"n_labels", "n_released", b"n_released", "n_settled", b"n_settled", "order_id", b"order_id", "purpose", b"purpose", "request_id", b"request_id", "source_id", b"source_id", "state", b"state", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "expire_time", b"expire_time", "n_labels", b"n_labels", "n_released", b"n_released", "n_settled", b"n_settled", "order_id", b"order_id", "overlap", b"overlap", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "state", b"state", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -672,6 +780,8 @@ class LedgerEntry(_message.Message):
     AMOUNT_FIELD_NUMBER: _builtins.int
     LABEL_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CORRECTS_SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Output only. Position in the campaign's ledger, from 1, without gaps."""
     campaign_id: _builtins.str
@@ -683,10 +793,14 @@ class LedgerEntry(_message.Message):
     kind: Global___EntryKind.ValueType
     """Output only. What happened."""
     label_id: _builtins.str
-    """Output only. For SETTLE: the label paid."""
+    """Output only. For SETTLE and CORRECT: the label paid."""
+    reason: _builtins.str
+    """Output only. For CORRECT: why, in the caller's words."""
+    corrects_sequence: _builtins.int
+    """Output only. For CORRECT: sequence of the SETTLE entry that it corrects; 0 otherwise."""
     @_builtins.property
     def amount(self) -> Global___Money:
-        """Output only. How much; never negative."""
+        """Output only. How much; negative only for a CORRECT entry that refunds."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -703,10 +817,12 @@ class LedgerEntry(_message.Message):
         amount: Global___Money | None = ...,
         label_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        corrects_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "campaign_id", b"campaign_id", "create_time", b"create_time", "kind", b"kind", "label_id", b"label_id", "order_id", b"order_id", "sequence", b"sequence", "source_id", b"source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "campaign_id", b"campaign_id", "corrects_sequence", b"corrects_sequence", "create_time", b"create_time", "kind", b"kind", "label_id", b"label_id", "order_id", b"order_id", "reason", b"reason", "sequence", b"sequence", "source_id", b"source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1165,3 +1281,246 @@ class FrontierPoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FrontierPoint: _TypeAlias = FrontierPoint  # noqa: Y015
+
+@_typing.final
+class Lease(_message.Message):
+    """Items handed to one annotator for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    N_ITEMS_FIELD_NUMBER: _builtins.int
+    N_ANSWERED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    lease_id: _builtins.str
+    """Output only. Chosen by the budget service."""
+    campaign_id: _builtins.str
+    """Output only. Its campaign."""
+    source_id: _builtins.str
+    """Output only. The HUMAN source that is paid for the answers."""
+    annotator: _builtins.str
+    """Output only. Who answers."""
+    state: Global___LeaseState.ValueType
+    """Output only. Where it stands."""
+    n_items: _builtins.int
+    """Output only. Items handed out."""
+    n_answered: _builtins.int
+    """Output only. Of those, answered and paid."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was made."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the items that are not answered go back to the queue."""
+
+    def __init__(
+        self,
+        *,
+        lease_id: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+        state: Global___LeaseState.ValueType = ...,
+        n_items: _builtins.int = ...,
+        n_answered: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "campaign_id", b"campaign_id", "create_time", b"create_time", "expire_time", b"expire_time", "lease_id", b"lease_id", "n_answered", b"n_answered", "n_items", b"n_items", "source_id", b"source_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class AnnotatorRecord(_message.Message):
+    """What one annotator did for one source, and how well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    N_LABELS_FIELD_NUMBER: _builtins.int
+    N_GOLD_FIELD_NUMBER: _builtins.int
+    N_GOLD_RIGHT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_ACCURACY_FIELD_NUMBER: _builtins.int
+    annotator: _builtins.str
+    """Output only. The annotator."""
+    n_labels: _builtins.int
+    """Output only. Answers given and paid, gold questions included."""
+    n_gold: _builtins.int
+    """Output only. Of those, answers to gold questions."""
+    n_gold_right: _builtins.int
+    """Output only. Of those, right ones."""
+    estimated_accuracy: _builtins.float
+    """Output only. Probability of a right answer by the Dawid-Skene model; not set where no item has two answers."""
+    def __init__(
+        self,
+        *,
+        annotator: _builtins.str = ...,
+        n_labels: _builtins.int = ...,
+        n_gold: _builtins.int = ...,
+        n_gold_right: _builtins.int = ...,
+        estimated_accuracy: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_accuracy", b"_estimated_accuracy", "estimated_accuracy", b"estimated_accuracy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_accuracy", b"_estimated_accuracy", "annotator", b"annotator", "estimated_accuracy", b"estimated_accuracy", "n_gold", b"n_gold", "n_gold_right", b"n_gold_right", "n_labels", b"n_labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__estimated_accuracy: _TypeAlias = _typing.Literal["estimated_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__estimated_accuracy: _TypeAlias = _typing.Literal["_estimated_accuracy", b"_estimated_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_accuracy) -> _WhichOneofReturnType__estimated_accuracy | None: ...
+
+Global___AnnotatorRecord: _TypeAlias = AnnotatorRecord  # noqa: Y015
+
+@_typing.final
+class Agreement(_message.Message):
+    """How well a source's annotators agree on the items that two or more of them answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_ITEMS_FIELD_NUMBER: _builtins.int
+    N_LABELS_FIELD_NUMBER: _builtins.int
+    PAIRWISE_AGREEMENT_FIELD_NUMBER: _builtins.int
+    COHEN_KAPPA_FIELD_NUMBER: _builtins.int
+    FLEISS_KAPPA_FIELD_NUMBER: _builtins.int
+    n_items: _builtins.int
+    """Output only. Items with two or more answers."""
+    n_labels: _builtins.int
+    """Output only. Answers to them."""
+    pairwise_agreement: _builtins.float
+    """Output only. Share of pairs of answers to one item that are equal; not set where there is no pair."""
+    cohen_kappa: _builtins.float
+    """Output only. Cohen's kappa: the mean over pairs of annotators, weighted by the items both answered; not set where
+    it is undefined.
+    """
+    fleiss_kappa: _builtins.float
+    """Output only. Fleiss' kappa over the items with the most frequent number of answers; not set where it is undefined."""
+    def __init__(
+        self,
+        *,
+        n_items: _builtins.int = ...,
+        n_labels: _builtins.int = ...,
+        pairwise_agreement: _builtins.float | None = ...,
+        cohen_kappa: _builtins.float | None = ...,
+        fleiss_kappa: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cohen_kappa", b"_cohen_kappa", "_fleiss_kappa", b"_fleiss_kappa", "_pairwise_agreement", b"_pairwise_agreement", "cohen_kappa", b"cohen_kappa", "fleiss_kappa", b"fleiss_kappa", "pairwise_agreement", b"pairwise_agreement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cohen_kappa", b"_cohen_kappa", "_fleiss_kappa", b"_fleiss_kappa", "_pairwise_agreement", b"_pairwise_agreement", "cohen_kappa", b"cohen_kappa", "fleiss_kappa", b"fleiss_kappa", "n_items", b"n_items", "n_labels", b"n_labels", "pairwise_agreement", b"pairwise_agreement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cohen_kappa: _TypeAlias = _typing.Literal["cohen_kappa"]  # noqa: Y015
+    _WhichOneofArgType__cohen_kappa: _TypeAlias = _typing.Literal["_cohen_kappa", b"_cohen_kappa"]  # noqa: Y015
+    _WhichOneofReturnType__fleiss_kappa: _TypeAlias = _typing.Literal["fleiss_kappa"]  # noqa: Y015
+    _WhichOneofArgType__fleiss_kappa: _TypeAlias = _typing.Literal["_fleiss_kappa", b"_fleiss_kappa"]  # noqa: Y015
+    _WhichOneofReturnType__pairwise_agreement: _TypeAlias = _typing.Literal["pairwise_agreement"]  # noqa: Y015
+    _WhichOneofArgType__pairwise_agreement: _TypeAlias = _typing.Literal["_pairwise_agreement", b"_pairwise_agreement"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cohen_kappa) -> _WhichOneofReturnType__cohen_kappa | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fleiss_kappa) -> _WhichOneofReturnType__fleiss_kappa | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pairwise_agreement) -> _WhichOneofReturnType__pairwise_agreement | None: ...
+
+Global___Agreement: _TypeAlias = Agreement  # noqa: Y015
+
+@_typing.final
+class Consensus(_message.Message):
+    """One item's answer as its annotators together give it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    N_LABELS_FIELD_NUMBER: _builtins.int
+    SHARE_AGREEING_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    n_labels: _builtins.int
+    """Output only. Answers it is made of."""
+    share_agreeing: _builtins.float
+    """Output only. Share of them that gave the most probable choice."""
+    purpose: Global___Purpose.ValueType
+    """Output only. What the labels were bought for."""
+    @_builtins.property
+    def item(self) -> Global___Item:
+        """Output only. The item."""
+
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. One probability a choice, by the Dawid-Skene model."""
+
+    def __init__(
+        self,
+        *,
+        item: Global___Item | None = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        n_labels: _builtins.int = ...,
+        share_agreeing: _builtins.float = ...,
+        purpose: Global___Purpose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "n_labels", b"n_labels", "probabilities", b"probabilities", "purpose", b"purpose", "share_agreeing", b"share_agreeing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consensus: _TypeAlias = Consensus  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """One mutation, as it was carried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    BODY_DIGEST_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Output only. The caller's request id."""
+    method: _builtins.str
+    """Output only. Name of the rpc."""
+    campaign_id: _builtins.str
+    """Output only. The campaign it changed; empty where it named none."""
+    principal: _builtins.str
+    """Output only. Name on the caller's token; empty where calls carry none."""
+    role: _builtins.str
+    """Output only. The caller's role; empty where calls carry no token."""
+    peer: _builtins.str
+    """Output only. The caller's network address."""
+    body_digest: _builtins.str
+    """Output only. SHA-256 of the request's body, hexadecimal."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was carried out."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        role: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        body_digest: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_digest", b"body_digest", "campaign_id", b"campaign_id", "create_time", b"create_time", "method", b"method", "peer", b"peer", "principal", b"principal", "request_id", b"request_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015

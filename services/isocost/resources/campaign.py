@@ -13,7 +13,17 @@ from isocost.resources.label import Purpose, time_from_proto, time_to_proto
 from isocost.resources.task import Task
 from isocost.v1 import resources_pb2
 
-__all__ = ["Balance", "Campaign", "CampaignState", "EntryKind", "LedgerEntry", "Order", "OrderState"]
+__all__ = [
+    "Balance",
+    "Campaign",
+    "CampaignState",
+    "EntryKind",
+    "LedgerEntry",
+    "Order",
+    "OrderState",
+    "Sampling",
+    "Sharing",
+]
 
 
 class CampaignState(Enum):
@@ -29,6 +39,23 @@ class OrderState(Enum):
     OPEN = resources_pb2.ORDER_STATE_OPEN
     SETTLED = resources_pb2.ORDER_STATE_SETTLED
     CANCELLED = resources_pb2.ORDER_STATE_CANCELLED
+    EXPIRED = resources_pb2.ORDER_STATE_EXPIRED
+
+
+class Sampling(Enum):
+    """How an order chooses its items."""
+
+    RANDOM = resources_pb2.SAMPLING_RANDOM
+    GIVEN = resources_pb2.SAMPLING_GIVEN
+    UNCERTAINTY = resources_pb2.SAMPLING_UNCERTAINTY
+
+
+class Sharing(Enum):
+    """Which items an order may take although another order has taken them."""
+
+    NONE = resources_pb2.SHARING_NONE
+    SOURCES = resources_pb2.SHARING_SOURCES
+    ALL = resources_pb2.SHARING_ALL
 
 
 class EntryKind(Enum):
@@ -37,6 +64,8 @@ class EntryKind(Enum):
     RESERVE = resources_pb2.ENTRY_KIND_RESERVE
     SETTLE = resources_pb2.ENTRY_KIND_SETTLE
     RELEASE = resources_pb2.ENTRY_KIND_RELEASE
+    EXPIRE = resources_pb2.ENTRY_KIND_EXPIRE
+    CORRECT = resources_pb2.ENTRY_KIND_CORRECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +124,14 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A purchase of labels from one source; n_labels = n_settled + n_released + those still awaited."""
+    """A purchase of labels from one source; n_labels = n_settled + n_released + those still awaited.
+
+    Attributes:
+        overlap: Annotators who answer each item; n_labels is a multiple of it.
+        sampling: How the items were chosen.
+        sharing: Which items of other orders it was allowed to take.
+        expire_time: When the labels that have not arrived are given up; None for never.
+    """
 
     order_id: str
     campaign_id: str
@@ -108,6 +144,15 @@ class Order:
     state: OrderState
     request_id: str
     create_time: datetime | None = None
+    overlap: int = 1
+    sampling: Sampling = Sampling.RANDOM
+    sharing: Sharing = Sharing.NONE
+    expire_time: datetime | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Items of the order."""
+        return self.n_labels // self.overlap
 
     @property
     def n_pending(self) -> int:
@@ -129,6 +174,10 @@ class Order:
             state=OrderState(message.state),
             request_id=message.request_id,
             create_time=time_from_proto(message.create_time),
+            overlap=message.overlap or 1,
+            sampling=Sampling(message.sampling or Sampling.RANDOM.value),
+            sharing=Sharing(message.sharing or Sharing.NONE.value),
+            expire_time=time_from_proto(message.expire_time),
         )
 
     def to_proto(self) -> resources_pb2.Order:
@@ -145,12 +194,23 @@ class Order:
             state=self.state.value,
             request_id=self.request_id,
             create_time=time_to_proto(self.create_time),
+            overlap=self.overlap,
+            sampling=self.sampling.value,
+            sharing=self.sharing.value,
+            expire_time=time_to_proto(self.expire_time),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One row of the append-only ledger; sequence counts from 1 in each campaign, without gaps."""
+    """One row of the append-only ledger; sequence counts from 1 in each campaign, without gaps.
+
+    Attributes:
+        amount: Negative only where a CORRECT entry refunds.
+        label_id: For SETTLE and CORRECT, the label paid.
+        reason: For CORRECT, why.
+        corrects_sequence: For CORRECT, the SETTLE entry that it corrects; else 0.
+    """
 
     sequence: int
     campaign_id: str
@@ -160,6 +220,8 @@ class LedgerEntry:
     amount: Money
     label_id: str = ""
     create_time: datetime | None = None
+    reason: str = ""
+    corrects_sequence: int = 0
 
     @classmethod
     def from_proto(cls, message: resources_pb2.LedgerEntry) -> LedgerEntry:
@@ -173,6 +235,8 @@ class LedgerEntry:
             amount=Money.from_proto(message.amount),
             label_id=message.label_id,
             create_time=time_from_proto(message.create_time),
+            reason=message.reason,
+            corrects_sequence=message.corrects_sequence,
         )
 
     def to_proto(self) -> resources_pb2.LedgerEntry:
@@ -186,6 +250,8 @@ class LedgerEntry:
             amount=self.amount.to_proto(),
             label_id=self.label_id,
             create_time=time_to_proto(self.create_time),
+            reason=self.reason,
+            corrects_sequence=self.corrects_sequence,
         )
 
 

@@ -22,6 +22,7 @@ class Purpose(Enum):
     TRAINING = resources_pb2.PURPOSE_TRAINING
     EVALUATION = resources_pb2.PURPOSE_EVALUATION
     PILOT = resources_pb2.PURPOSE_PILOT
+    GOLD_QUESTION = resources_pb2.PURPOSE_GOLD_QUESTION
 
 
 def time_from_proto(message: Timestamp) -> datetime | None:
@@ -68,8 +69,8 @@ class Label:
         engine_fingerprint: For MODEL sources, model, engine and versions that made it.
         prompt_tokens: For MODEL sources, tokens of the prompt.
         choices_mass: For MODEL sources, probability mass of the choices before normalising.
-        label_id, source_id, order_id, create_time, sequence, purpose: Set by the budget service; sequence counts
-            from 1 in each campaign and never changes, so that prefixes are nested subsets.
+        label_id, source_id, order_id, create_time, sequence, purpose, lease_id: Set by the budget service; sequence
+            counts from 1 in each campaign and never changes, so that prefixes are nested subsets.
     """
 
     item_id: str
@@ -84,6 +85,7 @@ class Label:
     create_time: datetime | None = None
     sequence: int = 0
     purpose: Purpose | None = None
+    lease_id: str = ""
 
     def __post_init__(self) -> None:
         if not self.item_id:
@@ -111,6 +113,7 @@ class Label:
             create_time=time_from_proto(message.create_time),
             sequence=message.sequence,
             purpose=Purpose(message.purpose) if message.purpose else None,
+            lease_id=message.lease_id,
         )
 
     def to_proto(self) -> resources_pb2.Label:
@@ -128,6 +131,7 @@ class Label:
             create_time=time_to_proto(self.create_time),
             sequence=self.sequence,
             purpose=self.purpose.value if self.purpose else resources_pb2.PURPOSE_UNSPECIFIED,
+            lease_id=self.lease_id,
         )
 
 

@@ -116,10 +116,12 @@ class Item:
     Attributes:
         item_id: The caller's id, unique in its campaign; 1 to 512 characters.
         fields: Text by field name.
+        gold_choice: Index of the known right choice, which makes the item a gold question; None for all others.
     """
 
     item_id: str
     fields: Mapping[str, str]
+    gold_choice: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.item_id) <= 512:
@@ -130,11 +132,12 @@ class Item:
     @classmethod
     def from_proto(cls, message: resources_pb2.Item) -> Item:
         """Converts from the wire."""
-        return cls(message.item_id, dict(message.fields))
+        gold_choice = message.gold_choice if message.HasField("gold_choice") else None
+        return cls(message.item_id, dict(message.fields), gold_choice)
 
     def to_proto(self) -> resources_pb2.Item:
         """Converts to the wire."""
-        return resources_pb2.Item(item_id=self.item_id, fields=self.fields)
+        return resources_pb2.Item(item_id=self.item_id, fields=self.fields, gold_choice=self.gold_choice)
 
 
 @dataclass(frozen=True, slots=True)
