@@ -6,18 +6,24 @@ same error. A user never sees a traceback for one of them.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 __all__ = [
     "AlreadyExistsError",
     "BudgetExceededError",
+    "DeadlineExceededError",
     "FailedPreconditionError",
     "InvalidArgumentError",
     "IsocostError",
+    "LimitExceededError",
     "NotFoundError",
+    "PermissionDeniedError",
+    "UnauthenticatedError",
     "UnavailableError",
     "from_rpc_error",
     "to_status",
@@ -81,10 +87,42 @@ class BudgetExceededError(IsocostError):
     code = code_pb2.RESOURCE_EXHAUSTED
 
 
+class LimitExceededError(IsocostError):
+    """The call is too large, or came too soon after others.
+
+    Attributes:
+        retry_after: When the same call may be made again; None where it never may, because it is too large.
+    """
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, *, field: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(message, field=field)
+        self.retry_after = retry_after
+
+
+class UnauthenticatedError(IsocostError):
+    """The call carries no token that is known."""
+
+    code = code_pb2.UNAUTHENTICATED
+
+
+class PermissionDeniedError(IsocostError):
+    """The caller's role does not allow the call."""
+
+    code = code_pb2.PERMISSION_DENIED
+
+
 class UnavailableError(IsocostError):
     """A server is away; the same call may succeed later."""
 
     code = code_pb2.UNAVAILABLE
+
+
+class DeadlineExceededError(IsocostError):
+    """The time that the caller gave was over; whether the call took effect is not known: repeat it with its id."""
+
+    code = code_pb2.DEADLINE_EXCEEDED
 
 
 _BY_CODE: dict[int, type[IsocostError]] = {
@@ -93,10 +131,17 @@ _BY_CODE: dict[int, type[IsocostError]] = {
         NotFoundError,
         AlreadyExistsError,
         FailedPreconditionError,
-        BudgetExceededError,
+        UnauthenticatedError,
+        PermissionDeniedError,
         UnavailableError,
+        DeadlineExceededError,
     )
 }
+
+#: Domain and reason of the `google.rpc.ErrorInfo` that tells a budget that is spent from the other limits: both are
+#: RESOURCE_EXHAUSTED.
+_DOMAIN = "isocost"
+_BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 
 
 def _cut(text: str) -> str:
@@ -109,16 +154,38 @@ def _cut(text: str) -> str:
 
 
 def to_status(error: IsocostError) -> status_pb2.Status:
-    """Builds the `google.rpc.Status` of an error, with a field violation where a field is at fault."""
+    """Builds the `google.rpc.Status` of an error.
+
+    Its details: a `BadRequest` field violation where a field is at fault, an `ErrorInfo` for a budget that is spent, a
+    `RetryInfo` for a limit that passes.
+    """
     status = status_pb2.Status(code=error.code, message=_cut(str(error)))
+    details: list[Message] = []
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=_cut(error.field), description=_cut(error.message)
         )
-        detail = any_pb2.Any()
-        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        status.details.append(detail)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, BudgetExceededError):
+        details.append(error_details_pb2.ErrorInfo(domain=_DOMAIN, reason=_BUDGET_EXCEEDED))
+    if isinstance(error, LimitExceededError) and error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(error.retry_after)
+        details.append(retry)
+    for detail in details:
+        status.details.add().Pack(detail)
     return status
+
+
+def _resource_exhausted(status: status_pb2.Status | None, field: str, message: str) -> IsocostError:
+    """The error behind RESOURCE_EXHAUSTED: gRPC itself gives it for a message that is too large, without details."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info) and (info.domain, info.reason) == (_DOMAIN, _BUDGET_EXCEEDED):
+            return BudgetExceededError(message, field=field)
+        if detail.Unpack(retry):
+            return LimitExceededError(message, field=field, retry_after=retry.retry_delay.ToTimedelta())
+    return LimitExceededError(message, field=field)
 
 
 def from_rpc_error(error: grpc.RpcError) -> IsocostError:
@@ -136,6 +203,8 @@ def from_rpc_error(error: grpc.RpcError) -> IsocostError:
     number = code.value[0]
     if number == code_pb2.INVALID_ARGUMENT:
         return InvalidArgumentError(field or "request", message)
+    if number == code_pb2.RESOURCE_EXHAUSTED:
+        return _resource_exhausted(status, field, message)
     if number in _BY_CODE:
         return _BY_CODE[number](message, field=field)
     return IsocostError(f"{code.name}: {details}", field=field)

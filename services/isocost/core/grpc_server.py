@@ -1,98 +1,50 @@
-"""The gRPC server that every service runs in: errors to statuses, health, graceful stop."""
+"""The gRPC server that every service runs in: health, reflection, TLS, what guards the calls, graceful stop."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Protocol, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
-import structlog
-from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
+from grpc_reflection.v1alpha import reflection
 
-from isocost.core.errors import IsocostError, to_status
+from isocost.core.access import Access
+from isocost.core.calls import CallInterceptor
+from isocost.core.channel import open_channel
+from isocost.core.errors import InvalidArgumentError
+from isocost.core.limits import MESSAGE_BYTES_MAX, RateLimiter
+from isocost.core.server_settings import ServerSettings
+from isocost.core.tls import server_credentials
+
+if TYPE_CHECKING:
+    from isocost.core.metrics import MetricsServer
+    from isocost.core.tracing import Tracing
 
 __all__ = ["MESSAGE_BYTES_MAX", "GrpcServer", "Service", "ServiceHost", "open_channel"]
 
-#: Largest message sent or received, in bytes.
-MESSAGE_BYTES_MAX = 32 * 1024 * 1024
-_OPTIONS = [
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-]
-
-_log = structlog.get_logger(__name__)
+#: Of a server in the same process as its clients, which has no load balancer to wait for.
+_EMBEDDED = ServerSettings(drain_seconds=5.0)
+#: What the last answers and the watchers of the health service are given once no call is in flight.
+_FLUSH_SECONDS = 1.0
 
 
-class _ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns `IsocostError` into its status and anything unexpected into INTERNAL with a logged traceback."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = str(handler_call_details.method)
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _guard_unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(
-                _guard_unary(handler.stream_unary, method), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.stream_stream_rpc_method_handler(
-            _guard_stream(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
-        )
-
-
-async def _abort(context: Any, method: str, error: Exception) -> None:
-    if isinstance(error, IsocostError):
-        status = to_status(error)
-    else:
-        _log.exception("rpc_failed", method=method, exc_info=error)
-        status = status_pb2.Status(
-            code=code_pb2.INTERNAL, message=f"{type(error).__name__} in {method}; the service's log has the details"
-        )
-    await context.abort_with_status(rpc_status.to_status(status))
-
-
-def _guard_unary(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: Any) -> Any:
-        try:
-            return await behaviour(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the edge of the service: every error becomes a status
-            await _abort(context, method, error)
-
-    return guarded
-
-
-def _guard_stream(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for response in behaviour(request, context):
-                yield response
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the edge of the service: every error becomes a status
-            await _abort(context, method, error)
-
-    return guarded
+def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_send_message_length", settings.message_bytes_max),
+        ("grpc.max_receive_message_length", settings.message_bytes_max),
+        # A taken port is an error, not a port shared with whoever has it.
+        ("grpc.so_reuseport", 0),
+        # Clients may ask twice a minute whether the server is there, and a client that is gone is found out.
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        ("grpc.keepalive_time_ms", 120_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
 
 
 class GrpcServer:
-    """An aio server with the standard health service.
+    """An aio server with the standard health and reflection services.
 
     Usage::
 
@@ -101,10 +53,33 @@ class GrpcServer:
         await server.start("127.0.0.1:0", ["isocost.v1.BudgetService"])
         ...
         await server.stop(grace_seconds=10.0)
+
+    Args:
+        settings: TLS, limits; the default is plain and without limits of rate.
+        access: What to ask of callers; None asks for no token.
+        metrics: Where calls are counted.
+        tracing: Where calls are traced.
     """
 
-    def __init__(self) -> None:
-        self.aio = grpc.aio.server(interceptors=[_ErrorInterceptor()], options=_OPTIONS)
+    def __init__(
+        self,
+        settings: ServerSettings | None = None,
+        *,
+        access: Access | None = None,
+        metrics: MetricsServer | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._settings = settings or _EMBEDDED
+        rate = self._settings.calls_per_second_max
+        self._calls = CallInterceptor(
+            access=access,
+            limiter=RateLimiter(rate, self._settings.burst_calls) if rate else None,
+            calls_in_flight_max=self._settings.calls_in_flight_max,
+            names_certificates=self._settings.client_ca_path is not None,
+            observe=metrics.observe if metrics is not None else None,
+            tracing=tracing,
+        )
+        self.aio = grpc.aio.server(interceptors=[self._calls], options=_options(self._settings))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.aio)
         self.address = ""
@@ -113,28 +88,46 @@ class GrpcServer:
         """Binds to `host:port` (port 0 picks a free one), reports SERVING, returns the bound address.
 
         Raises:
-            RuntimeError: where the address is taken.
+            InvalidArgumentError: where the address is taken, or a file of the TLS settings cannot be used.
         """
-        port = self.aio.add_insecure_port(address)
+        names = [*service_names]
+        if self._settings.reflection:
+            served = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(served, self.aio)
+        credentials = server_credentials(self._settings) if self._settings.uses_tls else None
+        try:
+            if credentials is not None:
+                port = self.aio.add_secure_port(address, credentials)
+            else:
+                port = self.aio.add_insecure_port(address)
+        except RuntimeError:
+            raise InvalidArgumentError(
+                "address", f"{address} cannot be listened on; give a free port of this machine as HOST:PORT"
+            ) from None
         await self.aio.start()
-        for name in (*service_names, ""):
+        for name in (*names, ""):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.address = f"{address.rpartition(':')[0]}:{port}"
         return self.address
 
     async def stop(self, grace_seconds: float) -> None:
-        """Reports NOT_SERVING, lets calls in flight finish for `grace_seconds`, then ends them."""
+        """Reports NOT_SERVING, refuses new calls, lets those in flight finish for `grace_seconds`, then ends them."""
         with contextlib.suppress(Exception):
             await self._health.enter_graceful_shutdown()
-        await self.aio.stop(grace_seconds)
-
-
-#: Seconds that calls in flight are given when a server stops.
-GRACE_SECONDS = 5.0
+        # The port stays open meanwhile, so that health checks and callers are told, not left to guess.
+        await self._calls.drain(grace_seconds)
+        await self.aio.stop(_FLUSH_SECONDS)
 
 
 class Service(Protocol):
-    """What each service's `service.py` offers."""
+    """What each service's `service.py` offers.
+
+    A service may have more, which the host looks for once it is started:
+
+    - `SERVICE_NAMES`, a tuple, where it registers more than one;
+    - `access`, an `Access` or None: what it asks of its callers;
+    - `collectors`, a sequence of Prometheus collectors: what it counts.
+    """
 
     SERVICE_NAME: str
 
@@ -149,29 +142,64 @@ class Service(Protocol):
 
 
 class ServiceHost:
-    """One service on one server."""
+    """One service on one server.
 
-    def __init__(self, service: Service, address: str) -> None:
+    Usage::
+
+        async with ServiceHost(BudgetService(settings), "127.0.0.1:0") as host:
+            host.address
+
+    Args:
+        service: What to serve.
+        address: `host:port`; port 0 picks a free one.
+        settings: The server's.
+        metrics: Where calls, and what the service counts, are shown.
+        tracing: Where calls are traced.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        address: str,
+        settings: ServerSettings | None = None,
+        *,
+        metrics: MetricsServer | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._service = service
         self._address = address
-        self._server = GrpcServer()
+        self._settings = settings or _EMBEDDED
+        self._metrics = metrics
+        self._tracing = tracing
+        self._stack = contextlib.AsyncExitStack()
+        self._server: GrpcServer | None = None
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        await self._service.start()
-        self._service.register(self._server.aio)
-        try:
-            self.address = await self._server.start(self._address, [self._service.SERVICE_NAME])
-        except BaseException:
-            await self._service.close()
-            raise
+        async with contextlib.AsyncExitStack() as stack:
+            await self._service.start()
+            stack.push_async_callback(self._service.close)
+            access: Access | None = getattr(self._service, "access", None)
+            server = GrpcServer(self._settings, access=access, metrics=self._metrics, tracing=self._tracing)
+            self._service.register(server.aio)
+            if self._metrics is not None:
+                for collector in getattr(self._service, "collectors", ()):
+                    self._metrics.add(collector)
+                    stack.callback(self._metrics.remove, collector)
+            names = getattr(self._service, "SERVICE_NAMES", (self._service.SERVICE_NAME,))
+            self.address = await server.start(self._address, names)
+            self._server = server
+            self._stack = stack.pop_all()
         return self
 
+    async def drain(self) -> None:
+        """Stops the server: calls in flight finish within `drain_seconds`, new ones are refused."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(self._settings.drain_seconds)
+
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(GRACE_SECONDS)
-        await self._service.close()
-
-
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to one of the services, with the same message limits as the server."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        try:
+            await self.drain()
+        finally:
+            await self._stack.aclose()
