@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from isocost.budget import schema
-from isocost.budget.clock import now_us, time_from_us
+from isocost.budget import clock, schema
+from isocost.budget.clock import time_from_us
 from isocost.budget.validation import check_text
 from isocost.core.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json
@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 _campaigns = schema.campaigns
+#: Built once: building a statement costs more than executing it.
+_by_id = select(_campaigns).where(_campaigns.c.campaign_id == bindparam("id"))
+_by_id_locked = _by_id.with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def create_campaign(connection: Connection, campaign: Campaign) -> Campaign:
         check_text(f"campaign.task.choices[{index}]", choice)
     check_text("campaign.strong_model", campaign.strong_model)
     check_text("campaign.config_json", campaign.config_json)
-    time_us = now_us()
+    time_us = clock.now_us()
     row = {
         "campaign_id": campaign.campaign_id,
         "task_name": campaign.task.name,
@@ -98,8 +101,7 @@ def _campaign(row: Row[Any]) -> Campaign:
 
 
 def _read_row(connection: Connection, campaign_id: str, *, lock: bool = False) -> Row[Any]:
-    query = select(_campaigns).where(_campaigns.c.campaign_id == campaign_id)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(_by_id_locked if lock else _by_id, {"id": campaign_id}).first()
     if row is None:
         raise NotFoundError(f"there is no campaign {campaign_id!r}", field="campaign_id")
     return row
@@ -154,9 +156,14 @@ def read_status(connection: Connection, campaign_id: str) -> CampaignStatus:
     return CampaignStatus(campaign, balance, row.n_items, row.n_items_free)
 
 
-def list_campaigns(connection: Connection) -> list[Campaign]:
-    """All campaigns, oldest first."""
-    query = select(_campaigns).order_by(_campaigns.c.create_time_us, _campaigns.c.campaign_id)
+def list_campaigns(connection: Connection, *, after_campaign_id: str = "", limit: int | None = None) -> list[Campaign]:
+    """The next campaigns, oldest first, after one ("" for the first)."""
+    age = tuple_(_campaigns.c.create_time_us, _campaigns.c.campaign_id)
+    query = select(_campaigns).order_by(_campaigns.c.create_time_us, _campaigns.c.campaign_id).limit(limit)
+    if after_campaign_id:
+        last = _campaigns.alias("last")
+        last_age = select(last.c.create_time_us, last.c.campaign_id).where(last.c.campaign_id == after_campaign_id)
+        query = query.where(age > last_age.scalar_subquery())
     return [_campaign(row) for row in connection.execute(query)]
 
 

@@ -8,7 +8,8 @@ the network inside a transaction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +18,22 @@ from typing import Any, TypeVar
 import alembic.command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
+from isocost.budget.reads import SharedReads
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 
-__all__ = ["Database"]
+__all__ = ["Database", "execute_many", "insert_rows"]
 
 _WRITE = "isocost_write"
+#: Of SQLite: page cache of a connection, bytes of the file read through the page table, and pages of 4 KiB written
+#: before they are moved into the file. A random order touches pages all over a large pool.
+_CACHE_KIB = 65_536
+_MAPPED_BYTES = 1 << 30
+_CHECKPOINT_PAGES = 10_000
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _Result = TypeVar("_Result")
 
 
@@ -40,6 +49,9 @@ def _prepare_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        cursor.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -83,7 +95,7 @@ class Database:
                 )
             _make_folder(Path(str(parsed.database)).absolute().parent)
         writer_threads = 1 if backend == "sqlite" else reader_threads
-        engine = create_engine(parsed, pool_size=reader_threads + writer_threads, pool_pre_ping=backend != "sqlite")
+        engine = create_engine(parsed, pool_size=reader_threads + writer_threads + 1, pool_pre_ping=backend != "sqlite")
         if backend == "sqlite":
             _prepare_sqlite(engine, busy_timeout_seconds)
             self._reader = engine
@@ -94,6 +106,12 @@ class Database:
         self._writer = engine.execution_options(**{_WRITE: True})
         self._writer_threads = ThreadPoolExecutor(writer_threads, thread_name_prefix="budget-write")
         self._reader_threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="budget-read")
+        self._loop_connection: Connection | None = None
+        if backend == "sqlite":
+            # Readers of a SQLite file in WAL mode wait for no writer.
+            self._shared_reads = SharedReads(self._read_on_loop, None)
+        else:
+            self._shared_reads = SharedReads(self.read, self._reader_threads)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -115,6 +133,15 @@ class Database:
         with _named_errors(), self._reader.begin() as connection:
             yield connection
 
+    @contextmanager
+    def _read_on_loop(self) -> Iterator[Connection]:
+        """As `read`, on a connection kept open for the event loop: taking one from the pool costs as much as a read."""
+        with _named_errors():
+            if self._loop_connection is None:
+                self._loop_connection = self._reader.connect()
+            with self._loop_connection.begin():
+                yield self._loop_connection
+
     async def run_write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Runs work in a write transaction on the writer's thread; returns after the commit."""
 
@@ -125,7 +152,11 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._writer_threads, run)
 
     async def run_read(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Runs work in a read transaction on a reader's thread."""
+        """Runs a short read, together with others that wait (see `SharedReads`)."""
+        return await self._shared_reads.run(work)
+
+    async def run_long_read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Runs a read that may take long in a transaction of its own, on a reader's thread."""
 
         def run() -> _Result:
             with self.read() as connection:
@@ -144,7 +175,7 @@ class Database:
         folder = Path(__file__).parent / "migrations"
         # A config file's values interpolate with percent signs.
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
-        with self.write() as connection:
+        with self._migration() as connection:
             config.attributes["connection"] = connection
             try:
                 alembic.command.upgrade(config, "head")
@@ -153,11 +184,79 @@ class Database:
                     f"the database cannot be migrated ({error}); a newer isocost made it: use that version"
                 ) from error
 
+    @contextmanager
+    def _migration(self) -> Iterator[Connection]:
+        """A write transaction in which tables may be made anew: SQLite then checks foreign keys at its end only."""
+        with _named_errors(), self._writer.connect() as connection:
+            if connection.dialect.name != "sqlite":
+                with connection.begin():
+                    yield connection
+                return
+            # The pragma does nothing inside a transaction, so it goes past SQLAlchemy, which would begin one.
+            pragma: Any = connection.connection.dbapi_connection
+            pragma.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    assert broken is None, f"the migration would break a foreign key: {broken}"
+            finally:
+                pragma.execute("PRAGMA foreign_keys = ON")
+
     def close(self) -> None:
         """Lets running transactions end, then closes every connection."""
         self._writer_threads.shutdown(wait=True)
         self._reader_threads.shutdown(wait=True)
+        if self._loop_connection is not None:
+            self._loop_connection.close()
         self._engine.dispose()
+
+
+def insert_rows(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, replacing: str = ""
+) -> None:
+    """Inserts many rows, all with the same columns, the fast way of each database.
+
+    Args:
+        connection: A write transaction.
+        table: Where.
+        rows: Each primary key at most once.
+        replacing: The column that is set where the key is there already; "" where that is an error.
+    """
+    if rows:
+        names = list(rows[0])
+        statement = _insert_statement(connection.dialect.name, table, tuple(names))
+        if replacing:
+            key = ", ".join(table.primary_key.columns.keys())
+            statement += f" ON CONFLICT ({key}) DO UPDATE SET {replacing} = excluded.{replacing}"
+        execute_many(connection, statement, names, rows)
+
+
+def execute_many(
+    connection: Connection, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Executes a statement for many rows by the driver itself: SQLAlchemy's parameters cost more than the statement.
+
+    Args:
+        connection: A write transaction.
+        statement: On SQLite with one `?` for each name, executed for each row; on PostgreSQL with one array `%s` for
+            each name, executed once: a statement for each row costs a round trip each.
+        names: The rows' values in the statement's sequence.
+        rows: One or more.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(statement, [tuple(row[name] for name in names) for row in rows])
+    else:
+        connection.exec_driver_sql(statement, tuple([row[name] for row in rows] for name in names))
+
+
+@functools.cache
+def _insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> str:
+    columns = ", ".join(names)
+    if dialect == "sqlite":
+        return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))})"
+    arrays = ", ".join(f"%s::{table.c[name].type.compile(_POSTGRESQL)}[]" for name in names)
+    return f"INSERT INTO {table.name} ({columns}) SELECT * FROM unnest({arrays})"
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from isocost.budget import ledger, schema
-from isocost.budget.clock import now_us, time_from_us
+from isocost.budget import clock, ledger, schema
+from isocost.budget.annotators import count_annotator
+from isocost.budget.clock import time_from_us
+from isocost.budget.database import insert_rows
 from isocost.budget.orders import add_settled, lock_order
 from isocost.budget.pool import stored_item
+from isocost.budget.slots import IDS_MAX, Slot, fill, slots_of_items
+from isocost.budget.sources import read_source
 from isocost.budget.validation import check_count, check_text
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.core.ids import canonical_json, new_id
-from isocost.resources.campaign import Order
+from isocost.resources.campaign import Campaign, Order
 from isocost.resources.label import Label, LabelledItem, Purpose
+from isocost.resources.task import SourceKind
 
-__all__ = ["SubmittedLabels", "check_label", "labelled_items", "submit_labels"]
+__all__ = [
+    "Placed",
+    "SubmittedLabels",
+    "check_choices",
+    "check_in_time",
+    "check_label",
+    "labelled_items",
+    "settle_labels",
+    "submit_labels",
+]
 
 _items = schema.items
 _labels = schema.labels
-_order_items = schema.order_items
-#: Ids in one IN list; SQLite's oldest limit on bound values is 999.
-_IDS_MAX = 500
 #: Rounding may take a probability mass a little above 1.
 _MASS_MAX = 1.001
 
@@ -41,11 +52,11 @@ class SubmittedLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class _Awaited:
-    """An item of the order: whether it was given up, and who labelled it (None while nobody has)."""
+class Placed:
+    """A label, and the position of the slot in its order that awaits it."""
 
-    released: bool
-    annotator: str | None
+    position: int
+    label: Label
 
 
 def check_label(index: int, label: Label) -> Label:
@@ -64,49 +75,57 @@ def check_label(index: int, label: Label) -> Label:
     return label
 
 
-def _awaited(connection: Connection, order_id: str, item_ids: Sequence[str]) -> dict[str, _Awaited]:
-    awaited: dict[str, _Awaited] = {}
-    for start in range(0, len(item_ids), _IDS_MAX):
-        query = (
-            select(_order_items.c.item_id, _order_items.c.released, _order_items.c.label_id, _labels.c.annotator)
-            .join_from(_order_items, _labels, _labels.c.label_id == _order_items.c.label_id, isouter=True)
-            .where(
-                _order_items.c.order_id == order_id,
-                _order_items.c.item_id.in_(item_ids[start : start + _IDS_MAX]),
+def check_choices(campaign: Campaign, labels: Sequence[Label]) -> None:
+    """Raises where a label does not give one probability for each choice of the campaign's task.
+
+    Raises:
+        InvalidArgumentError: names the label.
+    """
+    n_choices = len(campaign.task.choices)
+    for index, label in enumerate(labels):
+        if len(label.probabilities) != n_choices:
+            raise InvalidArgumentError(
+                f"labels[{index}].probabilities",
+                f"{len(label.probabilities)} given for item {label.item_id!r}; the task has {n_choices} choices",
             )
-        )
-        awaited.update((row.item_id, _Awaited(row.released, row.annotator)) for row in connection.execute(query))
-    return awaited
 
 
-def _select_new(order: Order, labels: Sequence[Label], awaited: dict[str, _Awaited]) -> list[Label]:
-    """The labels that are to be stored and paid; the others are duplicates.
+def _place(order: Order, labels: Sequence[Label], slots: Mapping[str, Sequence[Slot]]) -> list[Placed]:
+    """A slot for each label that is to be stored and paid; the others are duplicates.
 
     Raises:
         InvalidArgumentError: where an item is not in the order.
-        FailedPreconditionError: where an item was given up, or another annotator has labelled it.
+        FailedPreconditionError: where no slot of an item waits.
     """
-    new: list[Label] = []
-    annotators = {item_id: item.annotator for item_id, item in awaited.items()}
+    placed: list[Placed] = []
+    given: set[tuple[str, str]] = set()
+    waiting = {item_id: [slot for slot in of_item if slot.is_waiting] for item_id, of_item in slots.items()}
     for index, label in enumerate(labels):
-        name = f"labels[{index}].item_id"
-        if label.item_id not in awaited:
-            raise InvalidArgumentError(name, f"{label.item_id!r} is not an item of order {order.order_id!r}")
-        if awaited[label.item_id].released:
-            raise FailedPreconditionError(
-                f"{label.item_id!r} was given up when order {order.order_id!r} was cancelled; order it anew", field=name
-            )
-        annotator = annotators[label.item_id]
-        if annotator is None:
-            annotators[label.item_id] = label.annotator
-            new.append(label)
-        elif annotator != label.annotator:
-            raise FailedPreconditionError(
-                f"{label.item_id!r} is labelled in this order by {annotator!r}, and an order pays one label an item; "
-                f"leave out that of {label.annotator!r}",
-                field=name,
-            )
-    return new
+        field = f"labels[{index}].item_id"
+        if label.item_id not in slots:
+            raise InvalidArgumentError(field, f"{label.item_id!r} is not an item of order {order.order_id!r}")
+        key = (label.item_id, label.annotator)
+        if key in given or any(slot.answered_by == label.annotator for slot in slots[label.item_id]):
+            continue
+        if not waiting[label.item_id]:
+            raise FailedPreconditionError(_no_slot(order, label, slots[label.item_id]), field=field)
+        given.add(key)
+        placed.append(Placed(waiting[label.item_id].pop(0).position, label))
+    return placed
+
+
+def _no_slot(order: Order, label: Label, slots: Sequence[Slot]) -> str:
+    """Why an item takes no label any more."""
+    if any(slot.lease_id for slot in slots):
+        return f"{label.item_id!r} is leased to an annotator; wait for the answer or for the lease to end"
+    if any(slot.released for slot in slots):
+        return f"{label.item_id!r} was given up when order {order.order_id!r} was cancelled or expired; order it anew"
+    others = ", ".join(repr(slot.answered_by) for slot in slots if slot.answered_by is not None) or "others"
+    wanted = "one label" if order.overlap == 1 else f"{order.overlap} labels"
+    return (
+        f"{label.item_id!r} is labelled in this order by {others}, and an order pays {wanted} an item; "
+        f"leave out that of {label.annotator!r}"
+    )
 
 
 def submit_labels(connection: Connection, order_id: str, labels: Sequence[Label]) -> SubmittedLabels:
@@ -123,61 +142,132 @@ def submit_labels(connection: Connection, order_id: str, labels: Sequence[Label]
     Raises:
         NotFoundError: where there is no such order.
         InvalidArgumentError: names the label that answers no item of the order, or not one probability a choice.
-        FailedPreconditionError: names the label whose item was given up or is labelled by another annotator.
+        FailedPreconditionError: names the label whose item was given up, is labelled by enough annotators or is leased
+            to one; or the order's time is over.
     """
     campaign, order = lock_order(connection, order_id)
-    n_choices = len(campaign.task.choices)
-    for index, label in enumerate(labels):
-        if len(label.probabilities) != n_choices:
-            raise InvalidArgumentError(
-                f"labels[{index}].probabilities",
-                f"{len(label.probabilities)} given for item {label.item_id!r}; the task has {n_choices} choices",
+    check_choices(campaign, labels)
+    placed = _place(order, labels, slots_of_items(connection, order_id, [label.item_id for label in labels]))
+    if placed:
+        check_in_time(order)
+        order = settle_labels(connection, order, placed, lease_id="")
+    return SubmittedLabels(len(placed), len(labels) - len(placed), order)
+
+
+def check_in_time(order: Order) -> None:
+    """Raises where an order's time is over.
+
+    Raises:
+        FailedPreconditionError: says since when.
+    """
+    if order.expire_time is not None and order.expire_time <= time_from_us(clock.now_us()):
+        raise FailedPreconditionError(
+            f"order {order.order_id!r} expired at {order.expire_time.isoformat()}; order the labels anew",
+            field="order_id",
+        )
+
+
+def settle_labels(connection: Connection, order: Order, placed: Sequence[Placed], *, lease_id: str) -> Order:
+    """Stores labels in the slots chosen for them and pays each. The campaign must be locked.
+
+    Args:
+        connection: A write transaction.
+        order: The order.
+        placed: Labels with the slots that await them.
+        lease_id: The lease under which they were given; "" where there was none.
+
+    Returns:
+        The order after it.
+
+    Raises:
+        FailedPreconditionError: where an annotator has answered an item for the source already, in another order.
+    """
+    asks_people = read_source(connection, order.campaign_id, order.source_id).kind is SourceKind.HUMAN
+    if asks_people:
+        _check_new(connection, order, placed)
+    label_ids = _store(connection, order, placed, lease_id)
+    fill(connection, order.order_id, [(part.position, id_) for part, id_ in zip(placed, label_ids, strict=True)])
+    ledger.settle(connection, order, label_ids)
+    if asks_people:
+        _count(connection, order, [part.label for part in placed])
+    return add_settled(connection, order, len(placed))
+
+
+def _check_new(connection: Connection, order: Order, placed: Sequence[Placed]) -> None:
+    """Another order may have paid for the label: one that shares the items of this one, or asks the same gold question.
+
+    No order shares items within a MODEL source.
+    """
+    given = {(part.label.item_id, part.label.annotator) for part in placed}
+    item_ids = [item_id for item_id, _ in given]
+    for start in range(0, len(item_ids), IDS_MAX):
+        query = select(_labels.c.item_id, _labels.c.annotator, _labels.c.order_id).where(
+            _labels.c.campaign_id == order.campaign_id,
+            _labels.c.source_id == order.source_id,
+            _labels.c.item_id.in_(item_ids[start : start + IDS_MAX]),
+        )
+        for row in connection.execute(query):
+            if (row.item_id, row.annotator) in given:
+                raise FailedPreconditionError(
+                    f"{row.annotator!r} has answered {row.item_id!r} for this source in order {row.order_id!r}; "
+                    "ask another annotator",
+                    field="labels",
+                )
+
+
+def _count(connection: Connection, order: Order, labels: Sequence[Label]) -> None:
+    """Adds to the counts of the annotators."""
+    gold: dict[str, int] = {}
+    if order.purpose is Purpose.GOLD_QUESTION:
+        item_ids = [label.item_id for label in labels]
+        for start in range(0, len(item_ids), IDS_MAX):
+            query = select(_items.c.item_id, _items.c.gold_choice).where(
+                _items.c.campaign_id == order.campaign_id, _items.c.item_id.in_(item_ids[start : start + IDS_MAX])
             )
-    awaited = _awaited(connection, order_id, [label.item_id for label in labels])
-    new = _select_new(order, labels, awaited)
-    if new:
-        label_ids = _store(connection, order, new)
-        ledger.settle(connection, order, label_ids)
-        order = add_settled(connection, order, len(new))
-    return SubmittedLabels(len(new), len(labels) - len(new), order)
+            gold.update((row.item_id, row.gold_choice) for row in connection.execute(query))
+    for annotator in sorted({label.annotator for label in labels}):
+        own = [label for label in labels if label.annotator == annotator]
+        count_annotator(
+            connection,
+            order.campaign_id,
+            order.source_id,
+            annotator,
+            n_labels=len(own),
+            n_gold=sum(label.item_id in gold for label in own),
+            n_gold_right=sum(gold.get(label.item_id) == label.choice for label in own),
+        )
 
 
-def _store(connection: Connection, order: Order, labels: Sequence[Label]) -> list[str]:
+def _store(connection: Connection, order: Order, placed: Sequence[Placed], lease_id: str) -> list[str]:
     campaigns = schema.campaigns
     last = connection.execute(
         update(campaigns)
         .where(campaigns.c.campaign_id == order.campaign_id)
-        .values(n_labels=campaigns.c.n_labels + len(labels))
+        .values(n_labels=campaigns.c.n_labels + len(placed))
         .returning(campaigns.c.n_labels)
     ).scalar_one()
-    time_us = now_us()
-    label_ids = [new_id("label") for _ in labels]
+    time_us = clock.now_us()
     rows = [
         {
             "campaign_id": order.campaign_id,
             "sequence": sequence,
-            "label_id": label_id,
+            "label_id": new_id("label"),
             "order_id": order.order_id,
-            "item_id": label.item_id,
+            "item_id": part.label.item_id,
             "source_id": order.source_id,
             "purpose": order.purpose.name,
-            "annotator": label.annotator,
-            "probabilities_json": canonical_json(label.probabilities),
-            "engine_fingerprint": label.engine_fingerprint,
-            "prompt_tokens": label.prompt_tokens,
-            "choices_mass": label.choices_mass,
+            "annotator": part.label.annotator,
+            "probabilities_json": canonical_json(part.label.probabilities),
+            "engine_fingerprint": part.label.engine_fingerprint,
+            "prompt_tokens": part.label.prompt_tokens,
+            "choices_mass": part.label.choices_mass,
             "create_time_us": time_us,
+            "lease_id": lease_id or None,
         }
-        for sequence, label_id, label in zip(range(last - len(labels) + 1, last + 1), label_ids, labels, strict=True)
+        for sequence, part in zip(range(last - len(placed) + 1, last + 1), placed, strict=True)
     ]
-    connection.execute(insert(_labels), rows)
-    connection.execute(
-        update(_order_items)
-        .where(_order_items.c.order_id == order.order_id, _order_items.c.item_id == bindparam("of_item"))
-        .values(label_id=bindparam("by_label")),
-        [{"of_item": row["item_id"], "by_label": row["label_id"]} for row in rows],
-    )
-    return label_ids
+    insert_rows(connection, _labels, rows)
+    return [str(row["label_id"]) for row in rows]
 
 
 def _labelled_item(row: Row[Any]) -> LabelledItem:
@@ -194,8 +284,9 @@ def _labelled_item(row: Row[Any]) -> LabelledItem:
         create_time=time_from_us(row.create_time_us),
         sequence=row.sequence,
         purpose=Purpose[row.purpose],
+        lease_id=row.lease_id or "",
     )
-    return LabelledItem(label, stored_item(row.item_id, row.fields_json))
+    return LabelledItem(label, stored_item(row))
 
 
 def labelled_items(
@@ -218,7 +309,7 @@ def labelled_items(
         purposes: Only those bought for these; empty for all.
     """
     query = (
-        select(_labels, _items.c.fields_json)
+        select(_labels, _items.c.fields_json, _items.c.gold_choice)
         .join_from(
             _labels, _items, (_items.c.campaign_id == _labels.c.campaign_id) & (_items.c.item_id == _labels.c.item_id)
         )

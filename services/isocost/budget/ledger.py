@@ -1,8 +1,8 @@
 """The ledger: the only place that changes money.
 
-Two-phase: an order's price is reserved, then settled label by label or released. Each of the three writes append-only
-entries and moves the campaign's counters in one guarded statement, so `settled + reserved <= budget` holds at every
-instant, whatever runs beside it.
+Two-phase: an order's price is reserved, then settled label by label, or released or expired. A payment that was wrong
+is corrected by an entry of its own. Each of these writes append-only entries and moves the campaign's counters in one
+guarded statement, so `settled + reserved <= budget` holds at every instant, whatever runs beside it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
-from isocost.budget import schema
-from isocost.budget.campaigns import read_status
-from isocost.budget.clock import now_us, time_from_us
-from isocost.core.errors import BudgetExceededError
+from isocost.budget import clock, schema
+from isocost.budget.campaigns import lock_campaign, read_status
+from isocost.budget.clock import time_from_us
+from isocost.budget.database import insert_rows
+from isocost.core.errors import BudgetExceededError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.core.money import MICROS_MAX, Money
 from isocost.resources.campaign import Balance, EntryKind, LedgerEntry, Order
 
-__all__ = ["balance", "entries", "release", "reserve", "settle"]
+__all__ = ["balance", "correct", "entries", "release", "reserve", "settle"]
 
 _campaigns = schema.campaigns
 _ledger = schema.ledger_entries
@@ -45,7 +46,9 @@ def reserve(connection: Connection, order: Order) -> None:
     last = None
     if amount_micros <= MICROS_MAX:
         unspent = _campaigns.c.budget_micros - _campaigns.c.settled_micros - _campaigns.c.reserved_micros
-        last = _move(connection, order, unspent >= amount_micros, reserved=amount_micros, settled=0, n_entries=1)
+        last = _move(
+            connection, order.campaign_id, unspent >= amount_micros, reserved=amount_micros, settled=0, n_entries=1
+        )
     if last is None:
         available = balance(connection, order.campaign_id).available
         raise BudgetExceededError(
@@ -66,20 +69,84 @@ def settle(connection: Connection, order: Order, label_ids: Sequence[str]) -> No
     price_micros = order.unit_price.micros
     amount_micros = price_micros * len(label_ids)
     guard = _campaigns.c.reserved_micros >= amount_micros
-    last = _move(connection, order, guard, reserved=-amount_micros, settled=amount_micros, n_entries=len(label_ids))
+    last = _move(
+        connection, order.campaign_id, guard, reserved=-amount_micros, settled=amount_micros, n_entries=len(label_ids)
+    )
     assert last is not None, f"order {order.order_id} settles {amount_micros} micros that are not reserved"
     _append(connection, order, EntryKind.SETTLE, last, [(price_micros, label_id) for label_id in label_ids])
 
 
-def release(connection: Connection, order: Order, n_labels: int) -> None:
-    """Gives back the money of labels that will not arrive. The caller holds the campaign's lock."""
+def release(connection: Connection, order: Order, n_labels: int, kind: EntryKind = EntryKind.RELEASE) -> None:
+    """Gives back the money of labels that will not arrive. The caller holds the campaign's lock.
+
+    Args:
+        connection: A write transaction.
+        order: Whose labels they are.
+        n_labels: How many.
+        kind: RELEASE, or EXPIRE where the order's time is over.
+    """
     if not n_labels:
         return
     amount_micros = order.unit_price.micros * n_labels
     guard = _campaigns.c.reserved_micros >= amount_micros
-    last = _move(connection, order, guard, reserved=-amount_micros, settled=0, n_entries=1)
+    last = _move(connection, order.campaign_id, guard, reserved=-amount_micros, settled=0, n_entries=1)
     assert last is not None, f"order {order.order_id} releases {amount_micros} micros that are not reserved"
-    _append(connection, order, EntryKind.RELEASE, last, [(amount_micros, None)])
+    _append(connection, order, kind, last, [(amount_micros, None)])
+
+
+def correct(
+    connection: Connection, campaign_id: str, *, corrects_sequence: int, amount: Money, reason: str
+) -> LedgerEntry:
+    """Corrects one payment by a new entry; the payment's own entry stays as it is.
+
+    Args:
+        connection: A write transaction.
+        campaign_id: The campaign.
+        corrects_sequence: Sequence of the SETTLE entry.
+        amount: What is added to the payment; negative for a refund.
+        reason: Why.
+
+    Raises:
+        NotFoundError: where there is no such campaign or entry.
+        InvalidArgumentError: where the amount is zero or in another currency, or the entry is no payment.
+        FailedPreconditionError: where the refund is more than what is still paid.
+        BudgetExceededError: where the charge is more than what is available.
+    """
+    campaign = lock_campaign(connection, campaign_id)
+    currency_code = campaign.budget.currency_code
+    if amount.micros == 0:
+        raise InvalidArgumentError("amount", "zero corrects nothing; give what is to be added to the payment")
+    if amount.currency_code != currency_code:
+        raise InvalidArgumentError("amount", f"in {amount.currency_code}; the campaign's budget is in {currency_code}")
+    of_entry = (_ledger.c.campaign_id == campaign_id, _ledger.c.sequence == corrects_sequence)
+    row = connection.execute(select(_ledger).where(*of_entry)).first()
+    if row is None:
+        raise NotFoundError(f"the ledger has no entry {corrects_sequence}", field="corrects_sequence")
+    if row.kind != EntryKind.SETTLE.name:
+        raise InvalidArgumentError(
+            "corrects_sequence", f"entry {corrects_sequence} is a {row.kind}; name a SETTLE entry"
+        )
+    corrections = select(func.coalesce(func.sum(_ledger.c.amount_micros), 0)).where(
+        _ledger.c.campaign_id == campaign_id, _ledger.c.corrects_sequence == corrects_sequence
+    )
+    paid_micros = row.amount_micros + int(connection.execute(corrections).scalar_one())
+    if paid_micros + amount.micros < 0:
+        paid = Money(paid_micros, currency_code)
+        raise FailedPreconditionError(f"only {paid} of entry {corrects_sequence} is still paid", field="amount")
+    settled, reserved = _campaigns.c.settled_micros, _campaigns.c.reserved_micros
+    guard = _campaigns.c.budget_micros - settled - reserved >= amount.micros
+    last = _move(connection, campaign_id, guard, reserved=0, settled=amount.micros, n_entries=1)
+    if last is None:
+        available = balance(connection, campaign_id).available
+        raise BudgetExceededError(f"{amount} is asked for, but only {available} is available", field="amount")
+    corrected = {**row._mapping, "sequence": last, "kind": EntryKind.CORRECT.name, "amount_micros": amount.micros}
+    corrected |= {"create_time_us": clock.now_us(), "reason": reason, "corrects_sequence": corrects_sequence}
+    insert_rows(connection, _ledger, [corrected])
+    return _entry(
+        connection.execute(
+            select(_ledger).where(_ledger.c.campaign_id == campaign_id, _ledger.c.sequence == last)
+        ).one()
+    )
 
 
 def _amount_words(amount_micros: int, order: Order) -> str:
@@ -89,7 +156,7 @@ def _amount_words(amount_micros: int, order: Order) -> str:
 
 
 def _move(
-    connection: Connection, order: Order, guard: ColumnElement[bool], *, reserved: int, settled: int, n_entries: int
+    connection: Connection, campaign_id: str, guard: ColumnElement[bool], *, reserved: int, settled: int, n_entries: int
 ) -> int | None:
     """Moves the campaign's counters where the guard holds.
 
@@ -98,7 +165,7 @@ def _move(
     """
     statement = (
         update(_campaigns)
-        .where(_campaigns.c.campaign_id == order.campaign_id, guard)
+        .where(_campaigns.c.campaign_id == campaign_id, guard)
         .values(
             reserved_micros=_campaigns.c.reserved_micros + reserved,
             settled_micros=_campaigns.c.settled_micros + settled,
@@ -113,7 +180,7 @@ def _move(
 def _append(
     connection: Connection, order: Order, kind: EntryKind, last: int, amounts: Sequence[tuple[int, str | None]]
 ) -> None:
-    time_us = now_us()
+    time_us = clock.now_us()
     first = last - len(amounts) + 1
     rows = [
         {
@@ -126,10 +193,12 @@ def _append(
             "currency_code": order.unit_price.currency_code,
             "label_id": label_id,
             "create_time_us": time_us,
+            "reason": "",
+            "corrects_sequence": None,
         }
         for sequence, (amount_micros, label_id) in enumerate(amounts, start=first)
     ]
-    connection.execute(insert(_ledger), rows)
+    insert_rows(connection, _ledger, rows)
 
 
 def _entry(row: Row[Any]) -> LedgerEntry:
@@ -142,6 +211,8 @@ def _entry(row: Row[Any]) -> LedgerEntry:
         amount=Money(row.amount_micros, row.currency_code),
         label_id=row.label_id or "",
         create_time=time_from_us(row.create_time_us),
+        reason=row.reason,
+        corrects_sequence=row.corrects_sequence or 0,
     )
 
 

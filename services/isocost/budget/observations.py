@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
-from isocost.budget import schema
+from isocost.budget import clock, schema
 from isocost.budget.campaigns import lock_campaign, next_position, read_campaign
-from isocost.budget.clock import now_us, time_from_us
+from isocost.budget.clock import time_from_us
 from isocost.budget.sources import list_sources, read_source
 from isocost.budget.validation import check_count, check_text
 from isocost.core.errors import AlreadyExistsError, InvalidArgumentError
@@ -84,7 +84,7 @@ def record_observation(connection: Connection, campaign_id: str, observation: Ob
         raise AlreadyExistsError(
             f"the observation of run {observation.run_id!r} is recorded already", field="observation.run_id"
         )
-    time_us = now_us()
+    time_us = clock.now_us()
     cost = Money(_cost_micros(connection, campaign_id, observation), campaign.budget.currency_code)
     connection.execute(
         insert(_observations).values(
@@ -123,14 +123,21 @@ def _observation(row: Row[Any]) -> Observation:
     )
 
 
-def list_observations(connection: Connection, campaign_id: str) -> list[Observation]:
-    """A campaign's observations, oldest first.
+def list_observations(
+    connection: Connection, campaign_id: str, *, after_position: int = 0, limit: int | None = None
+) -> list[Observation]:
+    """A campaign's next observations, oldest first; positions count from 1 without gaps.
 
     Raises:
         NotFoundError: where there is no such campaign.
     """
     read_campaign(connection, campaign_id)
-    query = select(_observations).where(_observations.c.campaign_id == campaign_id).order_by(_observations.c.position)
+    query = (
+        select(_observations)
+        .where(_observations.c.campaign_id == campaign_id, _observations.c.position > after_position)
+        .order_by(_observations.c.position)
+        .limit(limit)
+    )
     return [_observation(row) for row in connection.execute(query)]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from isocost.budget import schema
+from isocost.budget import clock, schema
 from isocost.budget.campaigns import check_currency, lock_active, next_position, read_campaign, read_status
-from isocost.budget.clock import now_us, time_from_us
+from isocost.budget.clock import time_from_us
 from isocost.budget.observations import list_observations
 from isocost.budget.sources import list_sources
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
@@ -119,7 +119,7 @@ def make_plan(connection: Connection, campaign_id: str, tranche: Money | None = 
         )
         if n_labels
     )
-    time_us = now_us()
+    time_us = clock.now_us()
     given = {**asdict(inputs), "weak_source_id": weak.source_id, "human_source_id": human.source_id}
     plan = Plan(
         plan_id=new_id("plan"),
@@ -185,12 +185,19 @@ def _plan(row: Row[Any]) -> Plan:
     )
 
 
-def list_plans(connection: Connection, campaign_id: str) -> list[Plan]:
-    """A campaign's plans, oldest first.
+def list_plans(
+    connection: Connection, campaign_id: str, *, after_position: int = 0, limit: int | None = None
+) -> list[Plan]:
+    """A campaign's next plans, oldest first; positions count from 1 without gaps.
 
     Raises:
         NotFoundError: where there is no such campaign.
     """
     read_campaign(connection, campaign_id)
-    query = select(_plans).where(_plans.c.campaign_id == campaign_id).order_by(_plans.c.position)
+    query = (
+        select(_plans)
+        .where(_plans.c.campaign_id == campaign_id, _plans.c.position > after_position)
+        .order_by(_plans.c.position)
+        .limit(limit)
+    )
     return [_plan(row) for row in connection.execute(query)]

@@ -1,8 +1,4 @@
-"""A campaign's pool of items, and the choice of items for an order.
-
-An item is free until an order takes it, and free again when the order gives it up unlabelled. No item is ever in two
-orders at once, so sources share no items, and training and evaluation never overlap.
-"""
+"""A campaign's pool of items: adding, scoring and reading them. Which of them an order takes is `sampling`'s."""
 
 from __future__ import annotations
 
@@ -12,31 +8,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, select, update
 
 from isocost.budget import schema
-from isocost.budget.campaigns import lock_active
-from isocost.budget.validation import ITEM_BYTES_MAX, check_text
-from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from isocost.budget.campaigns import lock_active, read_campaign
+from isocost.budget.database import insert_rows
+from isocost.budget.validation import ITEM_BYTES_MAX, check_count, check_text
+from isocost.core.errors import InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json
+from isocost.resources.pool import ItemState, PoolItem
 from isocost.resources.task import Item, Task
 
 __all__ = [
     "AddedItems",
     "ItemError",
-    "PlacedItem",
     "add_items",
-    "free_pending",
-    "items_of_order",
     "parse_item",
+    "pool_items",
+    "score_items",
     "shuffle_key",
     "stored_item",
-    "take_given",
-    "take_random",
 ]
 
 _items = schema.items
-_order_items = schema.order_items
+_free = schema.free_items
+_taken = schema.taken_items
+_scores = schema.item_scores
 #: Ids in one IN list; SQLite's oldest limit on bound values is 999.
 _IDS_MAX = 500
 
@@ -59,28 +56,23 @@ class AddedItems:
     errors: list[ItemError] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedItem:
-    """An item of an order; position counts from 1 in the order's sequence."""
-
-    position: int
-    item: Item
-
-
 def shuffle_key(campaign_id: str, item_id: str) -> int:
     """The item's place in the campaign's random order: 64 bits of a hash, as a signed integer."""
     digest = hashlib.blake2b(f"{campaign_id}\0{item_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
-def parse_item(task: Task, item_id: str, fields: dict[str, str]) -> Item:
-    """A valid item of a task.
+def parse_item(task: Task, item: Item) -> Item:
+    """Returns the item where it is one that the task can ask about.
 
     Raises:
-        InvalidArgumentError: where the id is empty or too long, a field that the template shows is missing, or a text
-            cannot be stored.
+        InvalidArgumentError: where the id is too long, a field that the template shows is missing, a text cannot be
+            stored, or the gold choice is none of the task's.
     """
-    item = Item(check_text("item_id", item_id), fields)
+    check_text("item_id", item.item_id)
+    fields = item.fields
+    if item.gold_choice is not None:
+        check_count("gold_choice", item.gold_choice, maximum=len(task.choices) - 1)
     for name in task.fields:
         if name not in fields:
             raise InvalidArgumentError(f"fields.{name}", f"missing; the task's template shows {{{name}}}")
@@ -92,13 +84,14 @@ def parse_item(task: Task, item_id: str, fields: dict[str, str]) -> Item:
     return item
 
 
-def _stored_fields(connection: Connection, campaign_id: str, item_ids: Sequence[str]) -> dict[str, str]:
-    stored: dict[str, str] = {}
+def _stored(connection: Connection, campaign_id: str, item_ids: Sequence[str]) -> dict[str, tuple[str, int | None]]:
+    """Fields as JSON and gold choice of those items that are in the pool."""
+    stored: dict[str, tuple[str, int | None]] = {}
     for start in range(0, len(item_ids), _IDS_MAX):
-        query = select(_items.c.item_id, _items.c.fields_json).where(
+        query = select(_items.c.item_id, _items.c.fields_json, _items.c.gold_choice).where(
             _items.c.campaign_id == campaign_id, _items.c.item_id.in_(item_ids[start : start + _IDS_MAX])
         )
-        stored.update((row.item_id, row.fields_json) for row in connection.execute(query))
+        stored.update((row.item_id, (row.fields_json, row.gold_choice)) for row in connection.execute(query))
     return stored
 
 
@@ -117,26 +110,45 @@ def add_items(connection: Connection, campaign_id: str, candidates: Sequence[tup
         NotFoundError, FailedPreconditionError: where there is no such campaign or it is finished.
     """
     lock_active(connection, campaign_id)
-    known = _stored_fields(connection, campaign_id, [item.item_id for _, item in candidates])
+    known = _stored(connection, campaign_id, [item.item_id for _, item in candidates])
     rows: list[dict[str, Any]] = []
     errors: list[ItemError] = []
     n_duplicate = 0
     for index, item in candidates:
-        fields_json = canonical_json(dict(item.fields))
+        content = (canonical_json(dict(item.fields)), item.gold_choice)
         if item.item_id not in known:
-            known[item.item_id] = fields_json
-            key = shuffle_key(campaign_id, item.item_id)
+            known[item.item_id] = content
             rows.append(
-                {"campaign_id": campaign_id, "item_id": item.item_id, "fields_json": fields_json, "shuffle_key": key}
+                {
+                    "campaign_id": campaign_id,
+                    "item_id": item.item_id,
+                    "fields_json": content[0],
+                    "shuffle_key": shuffle_key(campaign_id, item.item_id),
+                    "gold_choice": item.gold_choice,
+                }
             )
-        elif known[item.item_id] == fields_json:
+        elif known[item.item_id] == content:
             n_duplicate += 1
         else:
             message = "item_id: is in the pool already with other fields; give it another id"
             errors.append(ItemError(item.item_id, index, message))
     if rows:
-        connection.execute(insert(_items), rows)
-        _count_items(connection, campaign_id, n_added=len(rows), n_freed=len(rows))
+        insert_rows(connection, _items, rows)
+        insert_rows(
+            connection,
+            _free,
+            [
+                {
+                    "campaign_id": campaign_id,
+                    "gold": row["gold_choice"] is not None,
+                    "shuffle_key": row["shuffle_key"],
+                    "item_id": row["item_id"],
+                }
+                for row in rows
+            ],
+        )
+        n_free = sum(row["gold_choice"] is None for row in rows)
+        _count_items(connection, campaign_id, n_added=len(rows), n_freed=n_free)
     return AddedItems(len(rows), n_duplicate, errors)
 
 
@@ -149,120 +161,83 @@ def _count_items(connection: Connection, campaign_id: str, *, n_added: int, n_fr
     )
 
 
-def take_random(connection: Connection, campaign_id: str, order_id: str, n_items: int) -> None:
-    """Gives an order the next free items in shuffle order: a uniform sample of the free ones.
+def score_items(connection: Connection, campaign_id: str, scores: Sequence[tuple[str, float]]) -> None:
+    """Stores how uncertain a model is about items; a score replaces the one before.
 
-    Reads the index of the free items and no more of it than the order needs. The campaign must be locked.
-
-    Raises:
-        FailedPreconditionError: where too few items are free; says how many are.
-    """
-    campaigns = schema.campaigns
-    n_free = connection.execute(
-        select(campaigns.c.n_items_free).where(campaigns.c.campaign_id == campaign_id)
-    ).scalar_one()
-    if n_items > n_free:
-        raise FailedPreconditionError(
-            f"{n_items} items are asked for, but only {n_free} of the pool are free; add items or order fewer",
-            field="n_labels",
-        )
-    chosen = (
-        select(_items.c.item_id, _items.c.shuffle_key)
-        .where(_items.c.campaign_id == campaign_id, _items.c.order_id.is_(None))
-        .order_by(_items.c.shuffle_key, _items.c.item_id)
-        .limit(n_items)
-        .subquery()
-    )
-    position = func.row_number().over(order_by=(chosen.c.shuffle_key, chosen.c.item_id))
-    connection.execute(
-        insert(_order_items).from_select(
-            ["order_id", "position", "campaign_id", "item_id", "released"],
-            select(literal(order_id), position, literal(campaign_id), chosen.c.item_id, literal(False)),
-        )
-    )
-    _mark_taken(connection, campaign_id, order_id, n_items)
-
-
-def take_given(connection: Connection, campaign_id: str, order_id: str, item_ids: Sequence[str]) -> None:
-    """Gives an order the named items, in the given sequence. The campaign must be locked.
+    Args:
+        connection: A write transaction.
+        campaign_id: The campaign.
+        scores: (item_id, uncertainty), each item once.
 
     Raises:
+        NotFoundError, FailedPreconditionError: where there is no such campaign or it is finished.
         NotFoundError: names the first item that is not in the pool.
-        FailedPreconditionError: names the first item that another order has taken.
     """
-    owners: dict[str, str | None] = {}
-    for start in range(0, len(item_ids), _IDS_MAX):
-        query = select(_items.c.item_id, _items.c.order_id).where(
-            _items.c.campaign_id == campaign_id, _items.c.item_id.in_(item_ids[start : start + _IDS_MAX])
-        )
-        owners.update((row.item_id, row.order_id) for row in connection.execute(query))
-    for index, item_id in enumerate(item_ids):
-        if item_id not in owners:
+    lock_active(connection, campaign_id)
+    known = _stored(connection, campaign_id, [item_id for item_id, _ in scores])
+    for index, (item_id, _) in enumerate(scores):
+        if item_id not in known:
             raise NotFoundError(
-                f"item {item_id!r} is not in the pool of {campaign_id!r}; add it first", field=f"item_ids[{index}]"
-            )
-        if owners[item_id] is not None:
-            raise FailedPreconditionError(
-                f"item {item_id!r} is taken by order {owners[item_id]!r}; leave it out", field=f"item_ids[{index}]"
+                f"item {item_id!r} is not in the pool of {campaign_id!r}; add it first",
+                field=f"scores[{index}].item_id",
             )
     rows = [
-        {"order_id": order_id, "position": position, "campaign_id": campaign_id, "item_id": item_id, "released": False}
-        for position, item_id in enumerate(item_ids, start=1)
+        {
+            "campaign_id": campaign_id,
+            "shuffle_key": shuffle_key(campaign_id, item_id),
+            "item_id": item_id,
+            "uncertainty": uncertainty,
+        }
+        for item_id, uncertainty in scores
     ]
-    connection.execute(insert(_order_items), rows)
-    _mark_taken(connection, campaign_id, order_id, len(item_ids))
+    insert_rows(connection, _scores, rows, replacing="uncertainty")
 
 
-def _mark_taken(connection: Connection, campaign_id: str, order_id: str, n_items: int) -> None:
-    of_order = select(_order_items.c.item_id).where(_order_items.c.order_id == order_id)
-    taken = connection.execute(
-        update(_items)
-        .where(_items.c.campaign_id == campaign_id, _items.c.item_id.in_(of_order), _items.c.order_id.is_(None))
-        .values(order_id=order_id)
-    ).rowcount
-    assert taken == n_items, f"order {order_id} took {taken} items instead of {n_items}"
-    _count_items(connection, campaign_id, n_added=0, n_freed=-n_items)
+def stored_item(row: Any) -> Item:
+    """The item as it was added, from a row with item_id, fields_json and gold_choice."""
+    return Item(row.item_id, json.loads(row.fields_json), row.gold_choice)
 
 
-def free_pending(connection: Connection, campaign_id: str, order_id: str) -> int:
-    """Frees the items of an order whose labels have not arrived; returns how many. The campaign must be locked."""
-    pending = (
-        _order_items.c.order_id == order_id,
-        _order_items.c.label_id.is_(None),
-        _order_items.c.released.is_(False),
-    )
-    connection.execute(
-        update(_items)
-        .where(
-            _items.c.campaign_id == campaign_id, _items.c.item_id.in_(select(_order_items.c.item_id).where(*pending))
-        )
-        .values(order_id=None)
-    )
-    n_freed = connection.execute(update(_order_items).where(*pending).values(released=True)).rowcount
-    _count_items(connection, campaign_id, n_added=0, n_freed=n_freed)
-    return n_freed
+def pool_items(
+    connection: Connection, campaign_id: str, *, after_item_id: str, limit: int, state: ItemState | None = None
+) -> list[PoolItem]:
+    """The next items of a campaign by id, after an id ("" for the first).
 
+    Args:
+        connection: A transaction.
+        campaign_id: The campaign.
+        after_item_id: "" for the first.
+        limit: At most so many.
+        state: Only those in this state; None for all.
 
-def stored_item(item_id: str, fields_json: str) -> Item:
-    """The item as it was added."""
-    return Item(item_id, json.loads(fields_json))
-
-
-def items_of_order(
-    connection: Connection, order_id: str, *, after_position: int, limit: int, pending_only: bool
-) -> list[PlacedItem]:
-    """The next items of an order in its sequence, after a position; pending ones are not labelled and not released."""
+    Raises:
+        NotFoundError: where there is no such campaign.
+    """
+    read_campaign(connection, campaign_id)
     query = (
-        select(_order_items.c.position, _items.c.item_id, _items.c.fields_json)
-        .join_from(
-            _order_items,
-            _items,
-            (_items.c.campaign_id == _order_items.c.campaign_id) & (_items.c.item_id == _order_items.c.item_id),
-        )
-        .where(_order_items.c.order_id == order_id, _order_items.c.position > after_position)
-        .order_by(_order_items.c.position)
+        select(_items, _taken.c.order_id, _scores.c.uncertainty)
+        .join_from(_items, _taken, _same_item(_taken), isouter=True)
+        .join(_scores, _same_item(_scores), isouter=True)
+        .where(_items.c.campaign_id == campaign_id, _items.c.item_id > after_item_id)
+        .order_by(_items.c.item_id)
         .limit(limit)
     )
-    if pending_only:
-        query = query.where(_order_items.c.label_id.is_(None), _order_items.c.released.is_(False))
-    return [PlacedItem(row.position, stored_item(row.item_id, row.fields_json)) for row in connection.execute(query)]
+    if state is ItemState.FREE:
+        query = query.where(_items.c.gold_choice.is_(None), _taken.c.order_id.is_(None))
+    elif state is ItemState.ORDERED:
+        query = query.where(_taken.c.order_id.is_not(None))
+    elif state is ItemState.GOLD_QUESTION:
+        query = query.where(_items.c.gold_choice.is_not(None))
+    return [_pool_item(row) for row in connection.execute(query)]
+
+
+def _same_item(table: Table) -> ColumnElement[bool]:
+    return and_(*(table.c[name] == _items.c[name] for name in ("campaign_id", "shuffle_key", "item_id")))
+
+
+def _pool_item(row: Row[Any]) -> PoolItem:
+    if row.gold_choice is not None:
+        state = ItemState.GOLD_QUESTION
+    else:
+        state = ItemState.ORDERED if row.order_id else ItemState.FREE
+    return PoolItem(stored_item(row), state, row.order_id or "", row.uncertainty)

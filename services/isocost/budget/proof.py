@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, make_url, or_, select
+from sqlalchemy import Connection, and_, case, func, make_url, or_, select
 
 from isocost.budget import ledger, schema
 from isocost.budget.campaigns import CampaignStatus, list_campaigns, read_status
@@ -15,7 +15,9 @@ from isocost.budget.database import Database
 from isocost.budget.orders import list_orders
 from isocost.core.errors import FailedPreconditionError, NotFoundError
 from isocost.core.money import Money
-from isocost.resources.campaign import EntryKind, LedgerEntry, Order, OrderState
+from isocost.resources.campaign import EntryKind, LedgerEntry, Order, OrderState, Sharing
+from isocost.resources.label import Purpose
+from isocost.resources.queue import LeaseState
 
 __all__ = ["LedgerProof", "verify_campaign", "verify_ledger"]
 
@@ -70,13 +72,26 @@ class _Replay:
         """Replays one entry."""
         self.n_entries += 1
         self._require(entry.sequence == self.n_entries, f"its sequence is {entry.sequence}; one is missing")
-        self._require(entry.amount.micros >= 0, "its amount is negative")
         self._require(entry.amount.currency_code == self._budget.currency_code, "it is in another currency")
         self._require(entry.order_id in self._orders, f"there is no order {entry.order_id!r}")
         order = self._orders[entry.order_id]
-        account = self.accounts[entry.order_id]
         self._require(entry.source_id == order.source_id, f"it pays {entry.source_id!r}, not the order's source")
-        self._require(bool(entry.label_id) == (entry.kind is EntryKind.SETTLE), "only a payment names a label")
+        names_label = entry.kind in (EntryKind.SETTLE, EntryKind.CORRECT)
+        self._require(bool(entry.label_id) == names_label, "only a payment names a label, and its correction")
+        if entry.kind is EntryKind.CORRECT:
+            self._require(bool(entry.reason), "a correction without a reason")
+            self._require(0 < entry.corrects_sequence < entry.sequence, "it corrects no entry before it")
+            self.settled_micros += entry.amount.micros
+        else:
+            self._require(entry.amount.micros >= 0, "its amount is negative")
+            self._move(entry, order)
+        self._require(self.settled_micros >= 0, "more is given back than was paid")
+        spoken_for = self.settled_micros + self.reserved_micros
+        self._require(spoken_for <= self._budget.micros, f"{spoken_for} micros are spoken for; {self._budget} allowed")
+
+    def _move(self, entry: LedgerEntry, order: Order) -> None:
+        """Moves money into, or out of, an order's reservation."""
+        account = self.accounts[entry.order_id]
         micros = entry.amount.micros
         if entry.kind is EntryKind.RESERVE:
             self._require(account.n_reserve == 0, f"order {entry.order_id!r} is reserved a second time")
@@ -84,20 +99,16 @@ class _Replay:
             account.n_reserve += 1
             account.reserved_micros += micros
             self.reserved_micros += micros
+            return
+        self._require(micros <= account.reserved_micros, f"order {entry.order_id!r} has less reserved than it takes")
+        account.reserved_micros -= micros
+        self.reserved_micros -= micros
+        if entry.kind is EntryKind.SETTLE:
+            self._require(micros == order.unit_price.micros, "it does not pay the order's unit price")
+            account.n_settle += 1
+            self.settled_micros += micros
         else:
-            self._require(
-                micros <= account.reserved_micros, f"order {entry.order_id!r} has less reserved than it takes"
-            )
-            account.reserved_micros -= micros
-            self.reserved_micros -= micros
-            if entry.kind is EntryKind.SETTLE:
-                self._require(micros == order.unit_price.micros, "it does not pay the order's unit price")
-                account.n_settle += 1
-                self.settled_micros += micros
-            else:
-                account.released_micros += micros
-        spoken_for = self.settled_micros + self.reserved_micros
-        self._require(spoken_for <= self._budget.micros, f"{spoken_for} micros are spoken for; {self._budget} allowed")
+            account.released_micros += micros
 
 
 def _require(condition: bool, campaign_id: str, what: str) -> None:
@@ -119,10 +130,12 @@ def _verify_order(campaign_id: str, order: Order, account: _Account) -> None:
         f"{name} counts {order.n_released} labels as released",
     )
     _require(account.reserved_micros == order.n_pending * price_micros, campaign_id, f"{name} reserves another amount")
+    closed_early = order.n_pending == 0 and order.n_released > 0
     expected = {
-        OrderState.OPEN: order.n_pending > 0 and order.n_released == 0,
+        OrderState.OPEN: order.n_pending > 0,
         OrderState.SETTLED: order.n_settled == order.n_labels,
-        OrderState.CANCELLED: order.n_pending == 0 and order.n_released > 0,
+        OrderState.CANCELLED: closed_early,
+        OrderState.EXPIRED: closed_early,
     }
     _require(expected[order.state], campaign_id, f"{name} is {order.state.name} with {order.n_pending} labels pending")
 
@@ -134,9 +147,10 @@ def _count(connection: Connection, query: Any) -> int:
 def _verify_labels(connection: Connection, campaign_id: str) -> int:
     """Every label is paid exactly once, and answers an item its order asked for; returns how many labels there are."""
     labels, entries, order_items = schema.labels, schema.ledger_entries, schema.order_items
+    paid = and_(entries.c.label_id == labels.c.label_id, entries.c.kind == EntryKind.SETTLE.name)
     pairs = (
         select(labels.c.label_id, entries.c.label_id)
-        .join_from(labels, entries, entries.c.label_id == labels.c.label_id, isouter=True)
+        .join_from(labels, entries, paid, isouter=True)
         .where(
             labels.c.campaign_id == campaign_id,
             or_(
@@ -176,31 +190,121 @@ def _verify_labels(connection: Connection, campaign_id: str) -> int:
     return int(n_labels)
 
 
+def _verify_corrections(connection: Connection, campaign_id: str) -> None:
+    """Every correction is of a payment of the same label and order, and none gives back more than was paid."""
+    entries = schema.ledger_entries
+    paid = entries.alias("paid")
+    of_payment = and_(
+        paid.c.campaign_id == entries.c.campaign_id,
+        paid.c.sequence == entries.c.corrects_sequence,
+        paid.c.kind == EntryKind.SETTLE.name,
+        paid.c.label_id == entries.c.label_id,
+        paid.c.order_id == entries.c.order_id,
+    )
+    corrections = (entries.c.campaign_id == campaign_id, entries.c.kind == EntryKind.CORRECT.name)
+    stray = connection.execute(
+        select(entries.c.sequence)
+        .join_from(entries, paid, of_payment, isouter=True)
+        .where(*corrections, paid.c.sequence.is_(None))
+        .limit(1)
+    ).first()
+    _require(stray is None, campaign_id, f"entry {stray and stray[0]} corrects no payment")
+    too_much = connection.execute(
+        select(entries.c.corrects_sequence)
+        .join_from(entries, paid, of_payment)
+        .where(*corrections)
+        .group_by(entries.c.corrects_sequence, paid.c.amount_micros)
+        .having(func.sum(entries.c.amount_micros) + paid.c.amount_micros < 0)
+        .limit(1)
+    ).first()
+    _require(too_much is None, campaign_id, f"more of entry {too_much and too_much[0]} is given back than was paid")
+
+
+def _verify_slots(connection: Connection, campaign_id: str) -> None:
+    """Each order has a slot for each label that it counts: settled, released or pending; leased ones have a lease."""
+    slots, leases, orders = schema.order_items, schema.leases, schema.orders
+    counts = (
+        select(
+            slots.c.order_id,
+            func.count().label("n_labels"),
+            func.count(slots.c.label_id).label("n_settled"),
+            func.sum(case((slots.c.released.is_(True), 1), else_=0)).label("n_released"),
+        )
+        .where(slots.c.campaign_id == campaign_id)
+        .group_by(slots.c.order_id)
+        .subquery()
+    )
+    wrong = connection.execute(
+        select(orders.c.order_id)
+        .join_from(orders, counts, counts.c.order_id == orders.c.order_id, isouter=True)
+        .where(
+            orders.c.campaign_id == campaign_id,
+            or_(
+                counts.c.order_id.is_(None),
+                counts.c.n_labels != orders.c.n_labels,
+                counts.c.n_settled != orders.c.n_settled,
+                counts.c.n_released != orders.c.n_released,
+            ),
+        )
+        .limit(1)
+    ).first()
+    _require(wrong is None, campaign_id, f"order {wrong and wrong[0]!r} counts other labels than its rows")
+    leased = and_(leases.c.lease_id == slots.c.lease_id, leases.c.state == LeaseState.OPEN.name)
+    loose = connection.execute(
+        select(slots.c.item_id)
+        .join_from(slots, leases, leased, isouter=True)
+        .where(slots.c.campaign_id == campaign_id, slots.c.lease_id.is_not(None), leases.c.lease_id.is_(None))
+        .limit(1)
+    ).first()
+    _require(loose is None, campaign_id, f"item {loose and loose[0]!r} is in the hands of a lease that is not open")
+
+
 def _verify_pool(connection: Connection, status: CampaignStatus) -> None:
-    """An item is taken by the one order that awaits or has its label; the counts are those of the rows."""
+    """An item is taken exactly while an order awaits or has a label of it; the counts are those of the rows."""
     campaign_id = status.campaign.campaign_id
-    items, order_items = schema.items, schema.order_items
-    of_campaign = select(items.c.item_id).where(items.c.campaign_id == campaign_id)
-    n_items = _count(connection, of_campaign)
-    n_free = _count(connection, of_campaign.where(items.c.order_id.is_(None)))
+    items, free, taken = schema.items, schema.free_items, schema.taken_items
+    slots, orders = schema.order_items, schema.orders
+    n_items = _count(connection, select(items.c.item_id).where(items.c.campaign_id == campaign_id))
+    of_free = select(free.c.item_id).where(free.c.campaign_id == campaign_id)
+    n_free = _count(connection, of_free.where(free.c.gold.is_(False)))
+    n_gold = _count(connection, of_free.where(free.c.gold.is_(True)))
+    n_taken = _count(connection, select(taken.c.item_id).where(taken.c.campaign_id == campaign_id))
     _require(n_items == status.n_items, campaign_id, f"{n_items} items; the campaign counts {status.n_items}")
     _require(n_free == status.n_items_free, campaign_id, f"{n_free} free items; it counts {status.n_items_free}")
-    held = select(order_items.c.item_id).where(
-        order_items.c.campaign_id == campaign_id, order_items.c.released.is_(False)
+    _require(
+        n_free + n_gold + n_taken == n_items,
+        campaign_id,
+        f"of {n_items} items {n_free + n_gold + n_taken} have a place",
     )
-    owned = (
-        select(order_items.c.item_id)
-        .join_from(
-            order_items,
-            items,
-            (items.c.campaign_id == order_items.c.campaign_id)
-            & (items.c.item_id == order_items.c.item_id)
-            & (items.c.order_id == order_items.c.order_id),
+    held = (
+        select(slots.c.item_id, slots.c.order_id)
+        .join_from(slots, orders, orders.c.order_id == slots.c.order_id)
+        .where(
+            slots.c.campaign_id == campaign_id,
+            slots.c.released.is_(False),
+            orders.c.purpose != Purpose.GOLD_QUESTION.name,
         )
-        .where(order_items.c.campaign_id == campaign_id, order_items.c.released.is_(False))
+        .distinct()
     )
-    n_held, n_owned = _count(connection, held), _count(connection, owned)
-    _require(n_held == n_owned == n_items - n_free, campaign_id, "an item is in two orders, or taken by none")
+    by_owner = held.join(
+        taken,
+        (taken.c.campaign_id == slots.c.campaign_id)
+        & (taken.c.shuffle_key == slots.c.shuffle_key)
+        & (taken.c.item_id == slots.c.item_id)
+        & (taken.c.order_id == slots.c.order_id),
+    )
+    exclusive = held.where(orders.c.sharing == Sharing.NONE.name)
+    _require(
+        _count(connection, exclusive) == _count(connection, exclusive.with_only_columns(slots.c.item_id).distinct()),
+        campaign_id,
+        "an item is in two orders that do not share",
+    )
+    n_held = _count(connection, held.with_only_columns(slots.c.item_id).distinct())
+    _require(
+        n_taken == n_held == _count(connection, by_owner),
+        campaign_id,
+        "an item is taken by no order, or not by its own",
+    )
 
 
 def verify_campaign(connection: Connection, campaign_id: str) -> LedgerProof:
@@ -208,7 +312,8 @@ def verify_campaign(connection: Connection, campaign_id: str) -> LedgerProof:
 
     Holds that entries are without gaps; that `settled + reserved <= budget` after each of them; that each order
     reserved its price once, paid its unit price for each label that arrived and released the rest; that each label is
-    paid exactly once; and that every stored counter equals what the rows say.
+    paid exactly once; that corrections are of payments and give back no more than was paid; and that every stored
+    counter equals what the rows say.
 
     Raises:
         NotFoundError: where there is no such campaign.
@@ -234,6 +339,8 @@ def verify_campaign(connection: Connection, campaign_id: str) -> LedgerProof:
         f"{balance.settled.micros} and {balance.reserved.micros}",
     )
     n_labels = _verify_labels(connection, campaign_id)
+    _verify_corrections(connection, campaign_id)
+    _verify_slots(connection, campaign_id)
     _verify_pool(connection, status)
     return LedgerProof(
         campaign_id, replay.n_entries, len(orders), n_labels, balance.settled, balance.reserved, balance.budget

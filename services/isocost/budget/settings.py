@@ -23,3 +23,15 @@ class BudgetSettings(BaseSettings):
     """Read transactions at the same time. Writes on SQLite go through one thread, on PostgreSQL through as many."""
     page_rows: int = Field(default=500, ge=1, le=10_000)
     """Rows read in one transaction of an export."""
+    require_tokens: bool = False
+    """Whether every call must carry a token made by `isocost token create`; needed to listen beyond loopback."""
+    token_cache_seconds: float = Field(default=5.0, ge=0, le=300)
+    """How long a token is remembered, so that a call costs no query; a revoked one works for as long at most."""
+    sweep_seconds: float = Field(default=5.0, gt=0)
+    """How often leases and orders whose time is over are looked for."""
+    gold_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Share of the items handed to an annotator that are gold questions, while an open order has any."""
+    gold_accuracy_min: float = Field(default=0.0, ge=0, le=1)
+    """An annotator whose share of right gold answers is below this gets no more items; 0 for no limit."""
+    gold_answers_min: int = Field(default=5, ge=1)
+    """Gold answers before `gold_accuracy_min` counts."""

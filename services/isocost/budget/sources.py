@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
-from isocost.budget import schema
+from isocost.budget import clock, schema
 from isocost.budget.campaigns import check_currency, lock_active, next_position, read_campaign
-from isocost.budget.clock import now_us
 from isocost.budget.validation import check_text
 from isocost.core.errors import AlreadyExistsError, NotFoundError
 from isocost.core.money import Money
@@ -47,7 +46,7 @@ def create_source(connection: Connection, campaign_id: str, source: Source) -> S
             kind=source.kind.name,
             unit_price_micros=source.unit_price.micros,
             model=source.model,
-            create_time_us=now_us(),
+            create_time_us=clock.now_us(),
         )
     )
     return source
@@ -58,8 +57,10 @@ def _source(row: Row[Any]) -> Source:
     return Source(row.source_id, SourceKind[row.kind], price, row.model)
 
 
-def list_sources(connection: Connection, campaign_id: str) -> list[Source]:
-    """A campaign's sources, oldest first.
+def list_sources(
+    connection: Connection, campaign_id: str, *, after_position: int = 0, limit: int | None = None
+) -> list[Source]:
+    """A campaign's next sources, oldest first; positions count from 1 without gaps.
 
     Raises:
         NotFoundError: where there is no such campaign.
@@ -68,8 +69,9 @@ def list_sources(connection: Connection, campaign_id: str) -> list[Source]:
     query = (
         select(_sources, schema.campaigns.c.currency_code)
         .join_from(_sources, schema.campaigns)
-        .where(_sources.c.campaign_id == campaign_id)
+        .where(_sources.c.campaign_id == campaign_id, _sources.c.position > after_position)
         .order_by(_sources.c.position)
+        .limit(limit)
     )
     return [_source(row) for row in connection.execute(query)]
 

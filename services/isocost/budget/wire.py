@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from isocost.budget.labels import check_label
+from isocost.budget.orders import OrderRequest
+from isocost.budget.queue import LEASE_ITEMS_MAX, LeaseRequest
 from isocost.budget.validation import BATCH_MAX, check_count, check_text, parse_enum, parse_money
 from isocost.core.errors import InvalidArgumentError
-from isocost.resources.campaign import Campaign
+from isocost.resources.campaign import Campaign, Sampling, Sharing
 from isocost.resources.label import Label, Purpose
 from isocost.resources.observation import Observation
+from isocost.resources.pool import ItemState
 from isocost.resources.task import CHOICES_MAX, Source, SourceKind
 from isocost.v1 import budget_service_pb2 as pb
+from isocost.v1 import queue_service_pb2 as queue_pb
 from isocost.v1 import resources_pb2
 
 __all__ = [
+    "answers_from_wire",
     "campaign_from_wire",
     "id_from_wire",
-    "item_ids_from_wire",
+    "item_state_from_wire",
     "labels_from_wire",
+    "lease_request_from_wire",
     "observation_from_wire",
+    "optional_id_from_wire",
+    "order_request_from_wire",
     "purposes_from_wire",
+    "scores_from_wire",
     "source_from_wire",
 ]
 
 _ID_BYTES_MAX = 512
 _CAMPAIGN_OUTPUT = ("state", "create_time")
-_LABEL_OUTPUT = ("label_id", "source_id", "order_id", "create_time", "sequence", "purpose")
+_LABEL_OUTPUT = ("label_id", "source_id", "order_id", "create_time", "sequence", "purpose", "lease_id")
 _OBSERVATION_OUTPUT = ("cost", "create_time")
 
 
@@ -68,20 +80,94 @@ def source_from_wire(message: resources_pb2.Source) -> Source:
     return Source.from_proto(message)
 
 
-def item_ids_from_wire(request: pb.CreateOrderRequest) -> tuple[str, ...]:
-    """The items an order is for; empty where they are chosen at random.
+def optional_id_from_wire(field: str, value: str) -> str:
+    """The id of something that a request may name; "" where it does not.
 
     Raises:
-        InvalidArgumentError: where the sampling is unknown or does not fit the item ids.
+        InvalidArgumentError: where it could not be an id.
     """
-    known = (resources_pb2.SAMPLING_UNSPECIFIED, resources_pb2.SAMPLING_RANDOM, resources_pb2.SAMPLING_GIVEN)
-    if request.sampling not in known:
-        raise InvalidArgumentError("sampling", f"{request.sampling} is unknown; give RANDOM or GIVEN")
-    if request.sampling == resources_pb2.SAMPLING_RANDOM and request.item_ids:
-        raise InvalidArgumentError("item_ids", "given, but the sampling is RANDOM; leave them out or give GIVEN")
-    if request.sampling == resources_pb2.SAMPLING_GIVEN and not request.item_ids:
+    return check_text(field, value, bytes_max=_ID_BYTES_MAX)
+
+
+def _duration_from_wire(field: str, message: Duration) -> timedelta:
+    try:
+        return message.ToTimedelta()
+    except (ValueError, OverflowError):
+        raise InvalidArgumentError(field, "is out of range") from None
+
+
+def order_request_from_wire(request: pb.CreateOrderRequest) -> OrderRequest:
+    """What an order asks for.
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
+    """
+    sampling, item_ids = request.sampling, tuple(request.item_ids)
+    if sampling == resources_pb2.SAMPLING_UNSPECIFIED:
+        sampling = resources_pb2.SAMPLING_GIVEN if item_ids else resources_pb2.SAMPLING_RANDOM
+    if sampling != resources_pb2.SAMPLING_GIVEN and item_ids:
+        raise InvalidArgumentError("item_ids", "given, but the sampling is not GIVEN; leave them out or give GIVEN")
+    if sampling == resources_pb2.SAMPLING_GIVEN and not item_ids:
         raise InvalidArgumentError("item_ids", "empty, but the sampling is GIVEN; name the items")
-    return tuple(request.item_ids)
+    return OrderRequest(
+        request_id=request.request_id,
+        campaign_id=id_from_wire("campaign_id", request.campaign_id),
+        source_id=id_from_wire("source_id", request.source_id),
+        purpose=parse_enum("purpose", Purpose, request.purpose),
+        n_labels=check_count("n_labels", request.n_labels),
+        sampling=parse_enum("sampling", Sampling, sampling),
+        item_ids=item_ids,
+        overlap=check_count("overlap", request.overlap) or 1,
+        time_to_live=(
+            _duration_from_wire("time_to_live", request.time_to_live) if request.HasField("time_to_live") else None
+        ),
+        sharing=parse_enum("sharing", Sharing, request.sharing or resources_pb2.SHARING_NONE),
+    )
+
+
+def lease_request_from_wire(request: queue_pb.LeaseItemsRequest) -> LeaseRequest:
+    """What a lease asks for.
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
+    """
+    default = LeaseRequest("c", "s", "a")
+    return LeaseRequest(
+        campaign_id=id_from_wire("campaign_id", request.campaign_id),
+        source_id=id_from_wire("source_id", request.source_id),
+        annotator=request.annotator,
+        n_items=check_count("n_items", request.n_items) or default.n_items,
+        duration=(
+            _duration_from_wire("duration", request.duration) if request.HasField("duration") else default.duration
+        ),
+    )
+
+
+def scores_from_wire(messages: Collection[pb.ItemScore]) -> list[tuple[str, float]]:
+    """1 to 10,000 (item_id, uncertainty).
+
+    Raises:
+        InvalidArgumentError: names the score that is wrong by its place in the request.
+    """
+    check_count("scores", len(messages), minimum=1, maximum=BATCH_MAX)
+    scores: dict[str, float] = {}
+    for index, message in enumerate(messages):
+        item_id = id_from_wire(f"scores[{index}].item_id", message.item_id)
+        if item_id in scores:
+            raise InvalidArgumentError(f"scores[{index}].item_id", f"{item_id!r} is scored twice; score it once")
+        if not math.isfinite(message.uncertainty):
+            raise InvalidArgumentError(f"scores[{index}].uncertainty", f"{message.uncertainty} is not a finite number")
+        scores[item_id] = message.uncertainty
+    return list(scores.items())
+
+
+def item_state_from_wire(number: int) -> ItemState | None:
+    """A filter by where items stand; None for all.
+
+    Raises:
+        InvalidArgumentError: where the state is unknown.
+    """
+    return parse_enum("state", ItemState, number) if number else None
 
 
 def labels_from_wire(messages: Collection[resources_pb2.Label]) -> list[Label]:
@@ -90,7 +176,20 @@ def labels_from_wire(messages: Collection[resources_pb2.Label]) -> list[Label]:
     Raises:
         InvalidArgumentError: names the field that is wrong by its place in the request, as `labels[3].probabilities`.
     """
-    check_count("labels", len(messages), minimum=1, maximum=BATCH_MAX)
+    return _labels_from_wire(messages, BATCH_MAX)
+
+
+def answers_from_wire(messages: Collection[resources_pb2.Label]) -> list[Label]:
+    """1 to 1,000 answers to the items of a lease.
+
+    Raises:
+        InvalidArgumentError: as `labels_from_wire`.
+    """
+    return _labels_from_wire(messages, LEASE_ITEMS_MAX)
+
+
+def _labels_from_wire(messages: Collection[resources_pb2.Label], n_labels_max: int) -> list[Label]:
+    check_count("labels", len(messages), minimum=1, maximum=n_labels_max)
     labels: list[Label] = []
     for index, message in enumerate(messages):
         _clear(message, _LABEL_OUTPUT)

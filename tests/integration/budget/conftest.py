@@ -1,8 +1,8 @@
-"""A real budget service over gRPC on a loopback port."""
+"""A real budget service over gRPC on a loopback port, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,20 @@ import pytest
 
 from isocost.budget.service import BudgetService
 from isocost.budget.settings import BudgetSettings
-from isocost.core.grpc_server import GrpcServer, open_channel
+from isocost.core.grpc_server import ServiceHost, open_channel
 from isocost.v1 import budget_service_pb2 as pb
-from isocost.v1 import budget_service_pb2_grpc, resources_pb2
+from isocost.v1 import budget_service_pb2_grpc, queue_service_pb2_grpc, resources_pb2
+from tests.postgres import PostgresServer
 
 
 @dataclass
 class Rig:
-    """A running service: its address, its database, and a stub."""
+    """A running service: its address, its database, and stubs of the budget and of the human queue."""
 
     address: str
     database_url: str
     stub: Any
+    queue: Any
 
     async def create(self, *, budget_micros: int = 1_000_000, n_items: int = 20, campaign_id: str = "c") -> None:
         """A campaign with a weak source at 1,000 micros, a human one at 100,000, and items i0, i1, ..."""
@@ -48,7 +50,8 @@ class Rig:
                 resources_pb2.Item(item_id=f"i{index}", fields={"claim": f"claim {index}"})
                 for index in range(start, min(start + 1_000, n_items))
             ]
-            await self.stub.AddItems(iter([pb.AddItemsRequest(campaign_id=campaign_id, items=items)]))
+            batch = pb.AddItemsRequest(request_id=f"{campaign_id}/items/{start}", campaign_id=campaign_id, items=items)
+            await self.stub.AddItems(iter([batch]))
 
     async def order(self, request_id: str, source_id: str = "weak", n_labels: int = 5, **changes: Any) -> Any:
         request = pb.CreateOrderRequest(
@@ -70,15 +73,29 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    name = postgres.create_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of this test's own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/budget.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+async def rig(database_url: str) -> AsyncIterator[Rig]:
     # Small pages, so that every export takes several.
-    settings = BudgetSettings(database_url=f"sqlite:///{tmp_path}/budget.db", page_rows=7)
-    service, server = BudgetService(settings), GrpcServer()
-    await service.start()
-    service.register(server.aio)
-    address = await server.start("127.0.0.1:0", [service.SERVICE_NAME])
-    channel = open_channel(address)
-    yield Rig(address, settings.database_url, budget_service_pb2_grpc.BudgetServiceStub(channel))
-    await channel.close()
-    await server.stop(0)
-    await service.close()
+    settings = BudgetSettings(database_url=database_url, page_rows=7)
+    async with ServiceHost(BudgetService(settings), "127.0.0.1:0") as host, open_channel(host.address) as channel:
+        yield Rig(
+            host.address,
+            database_url,
+            budget_service_pb2_grpc.BudgetServiceStub(channel),
+            queue_service_pb2_grpc.QueueServiceStub(channel),
+        )

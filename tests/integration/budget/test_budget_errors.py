@@ -210,7 +210,7 @@ async def test_bad_streams_of_items(rig: Any) -> None:
     item = resources_pb2.Item(item_id="a", fields={"claim": "x"})
 
     def add(campaign_id: str, n_items: int = 1) -> pb.AddItemsRequest:
-        return pb.AddItemsRequest(campaign_id=campaign_id, items=[item] * n_items)
+        return pb.AddItemsRequest(request_id=f"add/{campaign_id}", campaign_id=campaign_id, items=[item] * n_items)
 
     for stream, code, field in (
         ([], Status.INVALID_ARGUMENT, "campaign_id"),

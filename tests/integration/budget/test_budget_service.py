@@ -150,9 +150,12 @@ async def test_items_are_refused_one_by_one(rig: Any) -> None:
     response = await rig.stub.AddItems(
         iter(
             [
-                pb.AddItemsRequest(campaign_id="c", items=[item("a", claim="x"), item("", claim="x"), item("b")]),
-                pb.AddItemsRequest(campaign_id="c"),
                 pb.AddItemsRequest(
+                    request_id="add1", campaign_id="c", items=[item("a", claim="x"), item("", claim="x"), item("b")]
+                ),
+                pb.AddItemsRequest(request_id="add2", campaign_id="c"),
+                pb.AddItemsRequest(
+                    request_id="add0",
                     campaign_id="c",
                     items=[item("i0", claim="claim 0"), item("i1", claim="changed"), item("a", claim="x")],
                 ),
@@ -168,9 +171,25 @@ async def test_items_are_refused_one_by_one(rig: Any) -> None:
 async def test_item_errors_are_all_counted_but_not_all_named(rig: Any) -> None:
     await rig.create(n_items=0)
     bad = [resources_pb2.Item(item_id="x" * 5_000)] * 600
-    response = await rig.stub.AddItems(iter([pb.AddItemsRequest(campaign_id="c", items=bad)] * 2))
+    batches = [pb.AddItemsRequest(request_id=f"add{n}", campaign_id="c", items=bad) for n in range(2)]
+    response = await rig.stub.AddItems(iter(batches))
     assert (response.n_errors, len(response.errors)) == (1_200, 1_000)
     assert response.errors[-1].index == 999
+
+
+async def test_a_repeated_batch_counts_as_the_first_time(rig: Any) -> None:
+    await rig.create(n_items=0)
+
+    def batch(request_id: str, *item_ids: str) -> pb.AddItemsRequest:
+        items = [resources_pb2.Item(item_id=item_id, fields={"claim": item_id}) for item_id in item_ids]
+        return pb.AddItemsRequest(request_id=request_id, campaign_id="c", items=items)
+
+    first = await rig.stub.AddItems(iter([batch("1", "a", "b"), batch("2", "b", "c")]))
+    again = await rig.stub.AddItems(iter([batch("1", "a", "b"), batch("2", "b", "c"), batch("3", "c", "d")]))
+    assert (first.n_added, first.n_duplicate) == (3, 1)
+    assert (again.n_added, again.n_duplicate) == (4, 2)
+    with pytest.raises(grpc.aio.AioRpcError, match="used before with another body"):
+        await rig.stub.AddItems(iter([batch("1", "a")]))
 
 
 async def test_an_export_of_long_texts_is_cut_into_messages_that_fit(rig: Any) -> None:
@@ -178,7 +197,7 @@ async def test_an_export_of_long_texts_is_cut_into_messages_that_fit(rig: Any) -
     long = "x" * 1_000_000
     for start in range(0, 40, 10):
         items = [resources_pb2.Item(item_id=f"i{index}", fields={"claim": long}) for index in range(start, start + 10)]
-        await rig.stub.AddItems(iter([pb.AddItemsRequest(campaign_id="c", items=items)]))
+        await rig.stub.AddItems(iter([pb.AddItemsRequest(request_id=f"long{start}", campaign_id="c", items=items)]))
     order = await rig.order("o", n_labels=40)
     sizes = [
         len(part.items) async for part in rig.stub.ExportOrderItems(pb.ExportOrderItemsRequest(order_id=order.order_id))

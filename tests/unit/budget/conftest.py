@@ -1,20 +1,24 @@
-"""A budget database with one campaign, used without gRPC."""
+"""A budget database with one campaign, used without gRPC, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from isocost.budget import campaigns, labels, orders, pool, sources
+from isocost.budget import campaigns, clock, labels, leases, ledger, orders, pool, queue, slots, sources
 from isocost.budget.database import Database
 from isocost.core.money import Money
-from isocost.resources.campaign import Balance, Campaign, Order
+from isocost.resources.campaign import Balance, Campaign, LedgerEntry, Order, Sampling, Sharing
 from isocost.resources.label import Label, Purpose
+from isocost.resources.queue import Lease
 from isocost.resources.task import Item, Source, SourceKind, Task
+from tests.postgres import PostgresServer
 
 TASK = Task("claims", "Is it true that {claim}?", ("no", "yes"))
+NO_GOLD = queue.GoldRule(fraction=0.0, accuracy_min=0.0, n_answers_min=1)
 
 
 class Book:
@@ -32,8 +36,15 @@ class Book:
                 Source("human", SourceKind.HUMAN, Money(100_000)),
             ):
                 sources.create_source(connection, campaign_id, source)
-            items = [(index, Item(f"i{index}", {"claim": f"claim {index}"})) for index in range(n_items)]
-            pool.add_items(connection, campaign_id, items)
+        self.add([Item(f"i{index}", {"claim": f"claim {index}"}) for index in range(n_items)], campaign_id=campaign_id)
+
+    def add(self, items: Sequence[Item], *, campaign_id: str = "c") -> pool.AddedItems:
+        with self.database.write() as connection:
+            return pool.add_items(connection, campaign_id, list(enumerate(items)))
+
+    def score(self, uncertainties: dict[str, float], *, campaign_id: str = "c") -> None:
+        with self.database.write() as connection:
+            pool.score_items(connection, campaign_id, list(uncertainties.items()))
 
     def order(
         self,
@@ -43,21 +54,34 @@ class Book:
         campaign_id: str = "c",
         purpose: Purpose = Purpose.TRAINING,
         item_ids: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        overlap: int = 1,
+        time_to_live: timedelta | None = None,
+        sharing: Sharing = Sharing.NONE,
     ) -> Order:
+        """Sampling is GIVEN where items are given, else RANDOM, unless it is named."""
+        request = orders.OrderRequest(
+            request_id="r",
+            campaign_id=campaign_id,
+            source_id=source_id,
+            purpose=purpose,
+            n_labels=n_labels,
+            sampling=sampling or (Sampling.GIVEN if item_ids else Sampling.RANDOM),
+            item_ids=item_ids,
+            overlap=overlap,
+            time_to_live=time_to_live,
+            sharing=sharing,
+        )
         with self.database.write() as connection:
-            return orders.create_order(
-                connection,
-                request_id="r",
-                campaign_id=campaign_id,
-                source_id=source_id,
-                purpose=purpose,
-                n_labels=n_labels,
-                item_ids=item_ids,
-            )
+            return orders.create_order(connection, request)
+
+    def read_order(self, order: Order) -> Order:
+        with self.database.read() as connection:
+            return orders.read_order(connection, order.order_id)
 
     def items(self, order: Order, *, pending_only: bool = False) -> list[str]:
         with self.database.read() as connection:
-            placed = pool.items_of_order(
+            placed = slots.items_of_order(
                 connection, order.order_id, after_position=0, limit=10_000, pending_only=pending_only
             )
         return [part.item.item_id for part in placed]
@@ -72,6 +96,62 @@ class Book:
         with self.database.write() as connection:
             return orders.cancel_order(connection, order.order_id)
 
+    def finish(self, campaign_id: str = "c") -> Campaign:
+        with self.database.write() as connection:
+            return orders.finish_campaign(connection, campaign_id)
+
+    def expire(self, campaign_id: str = "c") -> tuple[int, int]:
+        """Ends what has run out; returns how many labels were given up, and how many leases ended."""
+        with self.database.write() as connection:
+            campaigns.lock_campaign(connection, campaign_id)
+            n_leases = leases.expire_leases(connection, campaign_id)
+            return orders.expire_orders(connection, campaign_id), n_leases
+
+    def lease(
+        self,
+        annotator: str,
+        n_items: int = 10,
+        *,
+        campaign_id: str = "c",
+        source_id: str = "human",
+        duration: timedelta = timedelta(minutes=30),
+        gold: queue.GoldRule = NO_GOLD,
+    ) -> queue.LeasedItems | None:
+        request = queue.LeaseRequest(campaign_id, source_id, annotator, n_items, duration)
+        with self.database.write() as connection:
+            return queue.lease_items(connection, request, gold)
+
+    def answer(self, lease: Lease, item_ids: Sequence[str], *, choice: int = 1) -> queue.AnsweredItems:
+        probabilities = (0.0, 1.0) if choice else (1.0, 0.0)
+        with self.database.write() as connection:
+            return queue.answer_items(
+                connection, lease.lease_id, [Label(item_id, probabilities) for item_id in item_ids]
+            )
+
+    def extend(self, lease: Lease) -> Lease:
+        with self.database.write() as connection:
+            return leases.extend_lease(connection, lease.lease_id)
+
+    def release(self, lease: Lease) -> Lease:
+        with self.database.write() as connection:
+            return leases.release_lease(connection, lease.lease_id)
+
+    def read_lease(self, lease: Lease) -> Lease:
+        with self.database.read() as connection:
+            return leases.read_lease(connection, lease.lease_id)
+
+    def correct(
+        self, corrects_sequence: int, micros: int, *, campaign_id: str = "c", reason: str = "useless"
+    ) -> LedgerEntry:
+        with self.database.write() as connection:
+            return ledger.correct(
+                connection, campaign_id, corrects_sequence=corrects_sequence, amount=Money(micros), reason=reason
+            )
+
+    def entries(self, campaign_id: str = "c") -> list[LedgerEntry]:
+        with self.database.read() as connection:
+            return ledger.entries(connection, campaign_id, after_sequence=0, limit=100_000)
+
     def balance(self, campaign_id: str = "c") -> Balance:
         with self.database.read() as connection:
             return campaigns.read_status(connection, campaign_id).balance
@@ -81,12 +161,46 @@ class Book:
             return campaigns.read_status(connection, campaign_id).n_items_free
 
 
+class MovingClock:
+    """The service's clock, which stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_us = clock.now_us()
+
+    def advance(self, **delta: float) -> None:
+        """Moves it on, for example by `minutes=30`."""
+        self.now_us += clock.us_from_delta(timedelta(**delta))
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def moving_clock(monkeypatch: pytest.MonkeyPatch) -> MovingClock:
+    moving = MovingClock()
+    monkeypatch.setattr(clock, "now_us", lambda: moving.now_us)
+    return moving
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path}/budget.db")
     database.migrate()
     yield database
     database.close()
+
+
+@pytest.fixture
+def postgres_database(postgres: PostgresServer) -> Iterator[Database]:
+    name = postgres.create_database()
+    database = Database(postgres.url(name))
+    yield database
+    database.close()
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    fixture = "sqlite_database" if request.param == "sqlite" else "postgres_database"
+    opened: Database = request.getfixturevalue(fixture)
+    return opened
 
 
 @pytest.fixture

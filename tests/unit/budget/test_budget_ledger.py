@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, inspect, select, update
+from sqlalchemy.exc import DBAPIError
 
 from isocost.budget import ledger, orders, schema, sources
 from isocost.budget.proof import verify_campaign, verify_ledger
+from isocost.budget.requests import Answer, RequestKey, answer_once
 from isocost.core.errors import BudgetExceededError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.core.money import MICROS_MAX, Money
 from isocost.resources.campaign import CampaignState, EntryKind, OrderState
@@ -159,12 +161,41 @@ def _busy_book(book: Any) -> None:
 
 def test_verify_accepts_what_the_service_wrote(book: Any) -> None:
     _busy_book(book)
-    (proof,) = verify_ledger(str(book.database._engine.url))
+    (proof,) = verify_ledger(book.database._engine.url.render_as_string(hide_password=False))
     assert (proof.n_entries, proof.n_orders, proof.n_labels) == (9, 3, 5)
     assert (proof.settled.micros, proof.reserved.micros) == (203_000, 100_000)
 
 
-_entries, _campaigns, _labels, _items = schema.ledger_entries, schema.campaigns, schema.labels, schema.items
+_entries, _campaigns, _labels, _orders = schema.ledger_entries, schema.campaigns, schema.labels, schema.orders
+
+
+def _drop_guards(book: Any) -> None:
+    """Takes away all that the database itself refuses, as somebody who edits its files could."""
+    with book.database.write() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        else:
+            for table in ("campaigns", "orders", "order_items", "ledger_entries"):
+                for check in inspect(connection).get_check_constraints(table):
+                    connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT {check['name']}")
+        for table in ("ledger_entries", "labels"):
+            for change in ("update", "delete"):
+                on_table = "" if connection.dialect.name == "sqlite" else f" ON {table}"
+                connection.exec_driver_sql(f"DROP TRIGGER tr_{table}_no_{change}{on_table}")
+
+
+@pytest.mark.parametrize("table", ["ledger_entries", "labels", "requests"])
+@pytest.mark.parametrize("change", [update, delete])
+def test_the_database_itself_refuses_to_change_what_was_written(book: Any, table: str, change: Any) -> None:
+    _busy_book(book)
+    with book.database.write() as connection:
+        answer_once(connection, RequestKey("r1", "Plan", "digest"), lambda: Answer(b"first", "c"))
+    written = schema.metadata.tables[table]
+    statement = change(written)
+    if change is update:
+        statement = statement.values({written.c.create_time_us: 0})
+    with pytest.raises(DBAPIError, match="append-only"), book.database.write() as connection:
+        connection.execute(statement)
 
 
 @pytest.mark.parametrize(
@@ -181,15 +212,16 @@ _entries, _campaigns, _labels, _items = schema.ledger_entries, schema.campaigns,
         (update(_campaigns).values(n_items_free=0), "free items"),
         (update(schema.orders).where(schema.orders.c.position == 1).values(n_settled=2), "counts 2 labels as paid"),
         (update(schema.orders).where(schema.orders.c.position == 1).values(state="OPEN"), "is OPEN"),
-        (update(_items).values(order_id=None), "free items"),
+        (delete(schema.taken_items), "have a place"),
+        (update(schema.taken_items).values(order_id=select(func.max(_orders.c.order_id)).scalar_subquery()), "its own"),
         (update(schema.order_items).values(label_id=None), "answers no item"),
         (update(_labels).where(_labels.c.sequence == 5).values(sequence=6), "the last is 6"),
     ],
 )
 def test_verify_finds_damage(book: Any, damage: Any, complaint: str) -> None:
     _busy_book(book)
+    _drop_guards(book)
     with book.database.write() as connection:
-        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
         connection.execute(damage)
     with book.database.read() as connection, pytest.raises(FailedPreconditionError, match=complaint):
         verify_campaign(connection, "c")

@@ -1,9 +1,12 @@
-"""The ledger against a naive model in memory, over arbitrary sequences of calls."""
+"""The ledger, the orders and the queue against naive ones in memory, over arbitrary sequences of calls."""
 
 from __future__ import annotations
 
+import copy
 import itertools
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,125 +16,243 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from isocost.budget.proof import verify_campaign
 from isocost.core.errors import BudgetExceededError, FailedPreconditionError
-from isocost.resources.campaign import Order, OrderState
+from isocost.resources.campaign import EntryKind, Order, Sharing
+from isocost.resources.label import Purpose
+from isocost.resources.queue import Lease, LeaseState
+from tests.unit.budget.naive import PRICE_MICROS, NaiveBook, NaiveOrder, NaiveSlot, RefusedError
 
-PRICE_MICROS = {"weak": 1_000, "human": 100_000}
-N_ITEMS = 12
-#: Three labels short of what all items cost from the human source, so that runs meet both limits.
-BUDGET_MICROS = 900_000
-
-
-@dataclass
-class NaiveOrder:
-    source_id: str
-    stored: Order
-    pending: set[str]
-    labelled: set[str] = field(default_factory=set)
-    cancelled: bool = False
-
-    @property
-    def reserved_micros(self) -> int:
-        return 0 if self.cancelled else len(self.pending) * PRICE_MICROS[self.source_id]
-
-    @property
-    def settled_micros(self) -> int:
-        return len(self.labelled) * PRICE_MICROS[self.source_id]
+SOAK = os.environ.get("ISOCOST_SOAK") == "1"
+ITEMS = [f"i{index}" for index in range(12)]
+#: Short of what all items cost twice from the human source, so that runs meet both limits.
+BUDGET_MICROS = 1_900_000
+NUMBERS = st.integers(0, 100)
+ANNOTATORS = st.sampled_from(["ann", "bob", "cat"])
+SECONDS = st.sampled_from([5, 10, 30])
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Orders, labels and cancels at random; every balance must equal the naive one."""
+    """Every call is made of the book and of the naive one; both must allow it or both refuse, and be equal after it."""
 
-    def __init__(self, book: Any, campaign_id: str) -> None:
+    def __init__(self, book: Any, clock: Any, campaign_id: str) -> None:
         super().__init__()
         self.book = book
+        self.clock = clock
         self.campaign_id = campaign_id
-        self.orders: list[NaiveOrder] = []
+        self.naive = NaiveBook(BUDGET_MICROS, ITEMS)
+        self.orders: list[Order] = []
+        self.leases: list[Lease] = []
 
     @initialize()
     def create(self) -> None:
-        self.book.create(self.campaign_id, budget_micros=BUDGET_MICROS, n_items=N_ITEMS)
+        self.book.create(self.campaign_id, budget_micros=BUDGET_MICROS, n_items=len(ITEMS))
 
-    @property
-    def free(self) -> set[str]:
-        items = {f"i{index}" for index in range(N_ITEMS)}
-        for order in self.orders:
-            items -= order.labelled if order.cancelled else order.labelled | order.pending
-        return items
+    def both(self, naively: Callable[[NaiveBook], Any], really: Callable[[], Any]) -> Any:
+        """What the book answers, which must be what the naive one answers; None where both refuse."""
+        naive = copy.deepcopy(self.naive)
+        try:
+            expected = naively(naive)
+        except RefusedError as refusal:
+            with pytest.raises(BudgetExceededError if refusal.budget else FailedPreconditionError):
+                really()
+            return None
+        self.naive = naive
+        result = really()
+        if expected is not None:
+            assert result == expected
+        return result
 
-    @property
-    def available_micros(self) -> int:
-        return BUDGET_MICROS - sum(order.reserved_micros + order.settled_micros for order in self.orders)
+    @rule(
+        source_id=st.sampled_from(["weak", "human"]),
+        n_items=st.integers(1, len(ITEMS)),
+        overlap=st.integers(1, 3),
+        purpose=st.sampled_from([Purpose.TRAINING, Purpose.EVALUATION]),
+        sharing=st.sampled_from(Sharing),
+        given_items=st.booleans(),
+        seconds=st.none() | SECONDS,
+    )
+    def order(
+        self,
+        source_id: str,
+        n_items: int,
+        overlap: int,
+        purpose: Purpose,
+        sharing: Sharing,
+        given_items: bool,
+        seconds: int | None,
+    ) -> None:
+        overlap = 1 if source_id == "weak" else overlap
+        # An order that is refused expires nothing.
+        naive = self.naive.after_expiry(self.clock.now_us)
+        may_take = naive.may_take(source_id, purpose, sharing)
+        items = sorted(may_take)[:n_items] if given_items else []
+        n_items = len(items) or n_items
 
-    @rule(source_id=st.sampled_from(["weak", "human"]), n_labels=st.integers(1, N_ITEMS), given_items=st.booleans())
-    def order(self, source_id: str, n_labels: int, given_items: bool) -> None:
-        items = sorted(self.free)[:n_labels] if given_items else []
-        n_labels = len(items) or n_labels
-        affordable = n_labels * PRICE_MICROS[source_id] <= self.available_micros
-        if not affordable or n_labels > len(self.free):
+        def really() -> Order:
+            order: Order = self.book.order(
+                source_id,
+                n_items * overlap,
+                campaign_id=self.campaign_id,
+                purpose=purpose,
+                item_ids=items,
+                overlap=overlap,
+                time_to_live=None if seconds is None else timedelta(seconds=seconds),
+                sharing=sharing,
+            )
+            return order
+
+        price_micros = n_items * overlap * PRICE_MICROS[source_id]
+        affordable = price_micros <= naive.available_micros
+        if not affordable or n_items > len(may_take):
             with pytest.raises(FailedPreconditionError if affordable else BudgetExceededError):
-                self.book.order(source_id, n_labels, campaign_id=self.campaign_id, item_ids=items)
+                really()
             return
-        stored = self.book.order(source_id, n_labels, campaign_id=self.campaign_id, item_ids=items)
+        stored = really()
         chosen = self.book.items(stored)
-        assert len(chosen) == len(set(chosen)) == n_labels
-        assert set(chosen) <= self.free
+        assert len(chosen) == len(set(chosen)) == n_items
+        assert set(chosen) <= may_take
         assert not items or chosen == items
-        self.orders.append(NaiveOrder(source_id, stored, set(chosen)))
+        expire_time_us = None if seconds is None else self.clock.now_us + seconds * 1_000_000
+        slots = [NaiveSlot(item_id) for item_id in chosen for _ in range(overlap)]
+        naive.orders.append(NaiveOrder(stored.order_id, source_id, purpose, sharing, expire_time_us, slots))
+        naive.entries.append((EntryKind.RESERVE, price_micros, stored.order_id))
+        self.naive = naive
+        self.orders.append(stored)
 
-    @rule(choice=st.integers(0, 100), n_labels=st.integers(1, N_ITEMS), repeat=st.booleans())
-    def submit(self, choice: int, n_labels: int, repeat: bool) -> None:
+    @rule(choice=NUMBERS, n_labels=st.integers(1, len(ITEMS)), skip=st.integers(0, 4), annotator=ANNOTATORS)
+    def submit(self, choice: int, n_labels: int, skip: int, annotator: str) -> None:
         if not self.orders:
             return
-        order = self.orders[choice % len(self.orders)]
-        new = [] if order.cancelled else sorted(order.pending)[:n_labels]
-        known = sorted(order.labelled)[:3] if repeat else []
-        if not new and not known:
-            return
-        result = self.book.submit(order.stored, new + known)
-        assert (result.n_accepted, result.n_duplicate) == (len(new), len(known))
-        order.pending -= set(new)
-        order.labelled |= set(new)
-        if not order.cancelled:
-            assert result.order.state is (OrderState.OPEN if order.pending else OrderState.SETTLED)
+        number = choice % len(self.orders)
+        of_order = list(dict.fromkeys(slot.item_id for slot in self.naive.orders[number].slots))
+        items = of_order[skip:][:n_labels] or of_order
 
-    @rule(choice=st.integers(0, 100))
+        def really() -> tuple[int, int]:
+            result = self.book.submit(self.orders[number], items, annotator=annotator)
+            return result.n_accepted, result.n_duplicate
+
+        now_us = self.clock.now_us
+        self.both(lambda naive: naive.submit(naive.orders[number], items, annotator, now_us), really)
+
+    @rule(choice=NUMBERS)
     def cancel(self, choice: int) -> None:
-        if not self.orders:
+        if self.orders:
+            number = choice % len(self.orders)
+            self.both(lambda naive: naive.cancel(naive.orders[number]), lambda: self.book.cancel(self.orders[number]))
+
+    @rule(annotator=ANNOTATORS, n_items=st.integers(1, 6), seconds=SECONDS)
+    def lease(self, annotator: str, n_items: int, seconds: int) -> None:
+        self.naive.expire_leases(self.clock.now_us)
+        items = self.naive.waiting_for(annotator, n_items, self.clock.now_us)
+        leased = self.book.lease(annotator, n_items, campaign_id=self.campaign_id, duration=timedelta(seconds=seconds))
+        assert (leased is None) == (not items)
+        if leased is not None:
+            assert sorted(item.item_id for item in leased.items) == sorted(items)
+            self.naive.hand_out(annotator, items, self.clock.now_us, seconds * 1_000_000)
+            self.leases.append(leased.lease)
+
+    @rule(choice=NUMBERS, n_items=st.integers(1, 6))
+    def answer(self, choice: int, n_items: int) -> None:
+        if not self.leases:
             return
-        order = self.orders[choice % len(self.orders)]
-        self.book.cancel(order.stored)
-        order.cancelled = order.cancelled or bool(order.pending)
+        number = choice % len(self.leases)
+        now_us = self.clock.now_us
+        items = list(self.naive.leases[number].items)[:n_items]
+
+        def naively(naive: NaiveBook) -> int:
+            naive.expire_leases(now_us)
+            return naive.answer(number, items, now_us)
+
+        self.both(naively, lambda: self.book.answer(self.leases[number], items).n_accepted)
+
+    @rule(choice=NUMBERS)
+    def release(self, choice: int) -> None:
+        if not self.leases:
+            return
+        number = choice % len(self.leases)
+        self.naive.expire_leases(self.clock.now_us)
+        if self.naive.leases[number].state is LeaseState.OPEN:
+            self.naive.end_lease(number, LeaseState.RELEASED)
+        assert self.book.release(self.leases[number]).state is self.naive.leases[number].state
+
+    @rule(choice=NUMBERS)
+    def extend(self, choice: int) -> None:
+        if not self.leases:
+            return
+        number = choice % len(self.leases)
+        now_us = self.clock.now_us
+        first = self.leases[number]
+        assert first.create_time is not None
+        assert first.expire_time is not None
+        duration_us = (first.expire_time - first.create_time) // timedelta(microseconds=1)
+
+        def naively(naive: NaiveBook) -> None:
+            naive.expire_leases(now_us)
+            naive.extend(number, now_us, duration_us)
+
+        self.both(naively, lambda: self.book.extend(first))
+
+    @rule(seconds=SECONDS, sweep=st.booleans())
+    def wait(self, seconds: int, sweep: bool) -> None:
+        self.clock.advance(seconds=seconds)
+        if sweep:
+            self.naive.expire_leases(self.clock.now_us)
+            self.naive = self.naive.after_expiry(self.clock.now_us)
+            self.book.expire(self.campaign_id)
+
+    @rule(choice=NUMBERS, micros=st.sampled_from([-100_000, -60_000, -1, 1, 500_000, 2_000_000]))
+    def correct(self, choice: int, micros: int) -> None:
+        paid = [entry for entry in self.book.entries(self.campaign_id) if entry.kind is EntryKind.SETTLE]
+        if not paid:
+            return
+        sequence = paid[choice % len(paid)].sequence
+        self.both(
+            lambda naive: naive.correct(sequence, micros),
+            lambda: self.book.correct(sequence, micros, campaign_id=self.campaign_id),
+        )
 
     @invariant()
-    def equals_the_naive_model(self) -> None:
+    def equals_the_naive_one(self) -> None:
         if not self.orders:
             return
         balance = self.book.balance(self.campaign_id)
-        assert balance.reserved.micros == sum(order.reserved_micros for order in self.orders)
-        assert balance.settled.micros == sum(order.settled_micros for order in self.orders)
-        assert balance.available.micros == self.available_micros >= 0
-        assert self.book.n_free(self.campaign_id) == len(self.free)
+        assert balance.reserved.micros == self.naive.reserved_micros
+        assert balance.settled.micros == self.naive.settled_micros
+        assert balance.available.micros == self.naive.available_micros >= 0
+        assert self.book.n_free(self.campaign_id) == len(self.naive.free)
+        assert [self.book.read_order(order).state for order in self.orders] == [
+            order.state for order in self.naive.orders
+        ]
+        leases = [self.book.read_lease(lease) for lease in self.leases]
+        assert [(lease.state, lease.n_answered) for lease in leases] == [
+            (lease.state, lease.n_answered) for lease in self.naive.leases
+        ]
+        entries = self.book.entries(self.campaign_id)
+        assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+        assert [(entry.kind, entry.amount.micros, entry.order_id) for entry in entries] == self.naive.entries
 
     def teardown(self) -> None:
         with self.book.database.read() as connection:
             proof = verify_campaign(connection, self.campaign_id)
-        assert proof.n_labels == sum(len(order.labelled) for order in self.orders)
+        answered = [slot for order in self.naive.orders for slot in order.slots if slot.annotator is not None]
+        assert proof.n_labels == len(answered)
 
 
-def test_ledger_equals_a_naive_one(book: Any) -> None:
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_ledger_equals_a_naive_one(book: Any, moving_clock: Any, request: pytest.FixtureRequest) -> None:
     numbers = itertools.count()
+    on_sqlite = request.node.callspec.params["database"] == "sqlite"
 
     class Machine(LedgerMachine):
         def __init__(self) -> None:
-            super().__init__(book, f"c{next(numbers)}")
+            super().__init__(book, moving_clock, f"c{next(numbers)}")
 
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=40,
-            stateful_step_count=25,
+            max_examples=1_000 if SOAK else 40 if on_sqlite else 15,
+            stateful_step_count=50 if SOAK else 25,
             deadline=None,
-            derandomize=True,
+            derandomize=not SOAK,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

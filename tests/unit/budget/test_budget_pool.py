@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from isocost.budget import pool
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from isocost.resources.campaign import Sampling, Sharing
 from isocost.resources.label import Purpose
 from isocost.resources.task import Item, Task
 
@@ -44,20 +47,43 @@ def test_each_campaign_has_a_random_order_of_its_own() -> None:
     assert by_a != sorted(items, key=lambda item_id: pool.shuffle_key("b", item_id))
 
 
-def test_sampling_reads_the_index_of_free_items(book: Any) -> None:
+@pytest.mark.parametrize(
+    ("choice", "walks"),
+    [
+        ({}, ["free_items"]),
+        ({"sampling": Sampling.UNCERTAINTY}, ["item_scores"]),
+        ({"sharing": Sharing.SOURCES}, ["free_items", "taken_items"]),
+        ({"sharing": Sharing.SOURCES, "sampling": Sampling.UNCERTAINTY}, ["item_scores", "taken_items"]),
+    ],
+)
+def test_sampling_walks_an_index_in_its_sequence(book: Any, choice: dict[str, Any], walks: list[str]) -> None:
     """No scan and no sort of the pool: an order's cost grows with the order."""
-    book.create()
-    statements: list[str] = []
+    book.create(n_items=3_000, budget_micros=10_000_000)
+    book.score({f"i{number}": number / 3_000 for number in range(3_000)})
+    for _ in range(4):
+        book.order("weak", 250)
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(book.database._engine, "before_cursor_execute", note)
+    book.order("human", 3, **choice)
+    event.remove(book.database._engine, "before_cursor_execute", note)
+    ((sampling, parameters),) = [found for found in statements if "row_number()" in found[0]]
     with book.database.write() as connection:
-        connection.connection.dbapi_connection.set_trace_callback(statements.append)
-    book.order("weak", 3)
-    (sampling,) = [statement for statement in statements if "row_number()" in statement]
-    with book.database.read() as connection:
-        plan = " | ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sampling}"))
-    # The sort is of the chosen items only: it comes after the limited walk of the index.
-    walk, _, _ = plan.partition("TEMP B-TREE")
-    assert "SEARCH items USING INDEX ix_items_free (campaign_id=?)" in walk
-    assert "SCAN items" not in plan
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.exec_driver_sql("ANALYZE")
+        explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+        plan = " | ".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {sampling}", parameters))
+    for table in ("free_items", "taken_items", "item_scores", "order_items"):
+        assert f"SCAN {table}" not in plan
+        assert f"Seq Scan on {table}" not in plan
+    for table in walks:
+        assert re.search(rf"SEARCH {table} USING|using \w+ on {table}", plan)
+    # What is sorted is what the walks gave, not the pool.
+    assert all(int(n_rows) < 100 for n_rows in re.findall(r"Sort  \(cost=\S+ rows=(\d+)", plan))
 
 
 def test_too_few_free_items_are_counted(book: Any) -> None:
@@ -132,5 +158,5 @@ def test_duplicates_and_conflicts_are_told_apart(book: Any) -> None:
 )
 def test_a_bad_item_is_refused_by_name(item_id: str, fields: dict[str, str], field: str) -> None:
     with pytest.raises(InvalidArgumentError) as refusal:
-        pool.parse_item(TASK, item_id, fields)
+        pool.parse_item(TASK, Item(item_id, fields))
     assert refusal.value.field == field

@@ -7,7 +7,8 @@ from typing import NoReturn
 import pytest
 
 from isocost.budget.database import Database
-from isocost.budget.requests import RequestKey, answer_once
+from isocost.budget.requests import Answer, RequestKey, answer_once, list_audit_entries
+from isocost.core.caller import Caller, Role, caller
 from isocost.core.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from isocost.v1 import budget_service_pb2 as pb
 
@@ -22,7 +23,7 @@ def _never() -> NoReturn:
 
 def test_a_repeat_gets_the_first_answer(database: Database) -> None:
     with database.write() as connection:
-        assert answer_once(connection, _key(), lambda: b"first") == b"first"
+        assert answer_once(connection, _key(), lambda: Answer(b"first", "c")) == b"first"
     with database.write() as connection:
         assert answer_once(connection, _key(), _never) == b"first"
 
@@ -32,7 +33,7 @@ def test_a_repeat_gets_the_first_answer(database: Database) -> None:
 )
 def test_another_request_with_the_id_is_refused(database: Database, other: RequestKey, message: str) -> None:
     with database.write() as connection:
-        answer_once(connection, _key(), lambda: b"first")
+        answer_once(connection, _key(), lambda: Answer(b"first", "c"))
     with database.write() as connection, pytest.raises(AlreadyExistsError, match=message) as refusal:
         answer_once(connection, other, _never)
     assert refusal.value.field == "request_id"
@@ -45,7 +46,34 @@ def test_an_error_leaves_the_id_unused(database: Database) -> None:
     with pytest.raises(FailedPreconditionError), database.write() as connection:
         answer_once(connection, _key(), fail)
     with database.write() as connection:
-        assert answer_once(connection, _key(body="d"), lambda: b"second") == b"second"
+        assert answer_once(connection, _key(body="d"), lambda: Answer(b"second", "c")) == b"second"
+
+
+def test_where_nothing_was_done_the_id_may_be_tried_again(database: Database) -> None:
+    with database.write() as connection:
+        assert answer_once(connection, _key(), lambda: Answer(b"", "c", nothing_done=True)) == b""
+    with database.write() as connection:
+        assert answer_once(connection, _key(), lambda: Answer(b"done", "c")) == b"done"
+
+
+def test_who_did_what_is_kept(database: Database) -> None:
+    token = caller.set(Caller("ann", Role.ANNOTATOR, "ipv4:127.0.0.1:5"))
+    key = _key(body="reviews")
+    caller.reset(token)
+    with database.write() as connection:
+        answer_once(connection, key, lambda: Answer(b"first", "reviews"))
+        answer_once(connection, _key(request_id="r2"), lambda: Answer(b"second", "other"))
+    with database.read() as connection:
+        (entry,) = list_audit_entries(connection, campaign_id="reviews")
+        pages = [
+            list_audit_entries(connection, limit=1),
+            list_audit_entries(connection, after_request_id="r1"),
+            list_audit_entries(connection, after_request_id="r2"),
+        ]
+    assert (entry.request_id, entry.method, entry.campaign_id) == ("r1", "FinishCampaign", "reviews")
+    assert (entry.principal, entry.role, entry.peer) == ("ann", "annotator", "ipv4:127.0.0.1:5")
+    assert entry.body_digest == key.body_digest
+    assert [[entry.request_id for entry in page] for page in pages] == [["r1"], ["r2"], []]
 
 
 @pytest.mark.parametrize("request_id", ["", "a\0b", "a\nb", "x" * 513])

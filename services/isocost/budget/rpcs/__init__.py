@@ -1,0 +1,1 @@
+"""The rpcs: from the wire, one transaction of the domain, to the wire."""
