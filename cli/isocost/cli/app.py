@@ -27,7 +27,10 @@ app.command("run")(commands.run)
 app.command("serve")(commands.serve)
 app.command("status")(commands.status)
 app.command("report")(commands.report)
+app.command("export")(commands.export)
+app.add_typer(commands.ledger, name="ledger")
 app.add_typer(commands.microworld, name="microworld")
+app.add_typer(commands.token, name="token")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ both take seconds to import, so they are imported when first needed.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _PRIOR_ROWS_MAX = 200_000
 
 #: By how much, at least, an item's only answer is more probable than an equal share: it is what was paid for.
 _ONLY_ANSWER_LEAD = 0.01
+
+_warnings_lock = threading.Lock()
 
 #: Cap on iterations; crowd-kit's own default, and it stops before at its tolerance.
 _ITERATIONS_MAX = 100
@@ -283,7 +286,8 @@ def _dawid_skene(coded: _Coded, truth: _Ints, checked: npt.NDArray[np.bool_], n_
         np.concatenate([np.searchsorted(given, truth[known]), np.arange(len(given))]),
         index=np.concatenate([known, n_items + np.arange(len(given))]),
     )
-    with warnings.catch_warnings():
+    # The filters of warnings are the process's: two fits at once would put back each other's.
+    with _warnings_lock, warnings.catch_warnings():
         # crowd-kit 1.4 uses keywords that pandas 3 deprecates.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"crowdkit\.")
         model: Any = DawidSkene(n_iter=_ITERATIONS_MAX).fit(data, true_labels)

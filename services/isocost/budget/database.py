@@ -84,10 +84,15 @@ class Database:
         try:
             parsed = make_url(url)
         except ArgumentError:
-            raise InvalidArgumentError("database_url", f"{url!r} is not a URL; give sqlite:///FILE") from None
+            raise InvalidArgumentError(
+                "database_url", f"{url!r} is not a URL; give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+            ) from None
         backend = parsed.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
             raise InvalidArgumentError("database_url", f"{backend!r} is not supported; use sqlite or postgresql")
+        if parsed.drivername == "postgresql":
+            # SQLAlchemy's own default is the driver before this one.
+            parsed = parsed.set(drivername="postgresql+psycopg")
         if backend == "sqlite":
             if parsed.database in (None, "", ":memory:"):
                 raise InvalidArgumentError(
@@ -95,7 +100,14 @@ class Database:
                 )
             _make_folder(Path(str(parsed.database)).absolute().parent)
         writer_threads = 1 if backend == "sqlite" else reader_threads
-        engine = create_engine(parsed, pool_size=reader_threads + writer_threads + 1, pool_pre_ping=backend != "sqlite")
+        try:
+            engine = create_engine(
+                parsed, pool_size=reader_threads + writer_threads + 1, pool_pre_ping=backend != "sqlite"
+            )
+        except ModuleNotFoundError as error:
+            raise FailedPreconditionError(
+                f"the driver {error.name!r} is not installed; install isocost[postgres]", field="database_url"
+            ) from None
         if backend == "sqlite":
             _prepare_sqlite(engine, busy_timeout_seconds)
             self._reader = engine

@@ -22,7 +22,7 @@ from isocost.client.budget import BudgetClient
 from isocost.client.labeler import LabelerClient
 from isocost.client.trainer import TrainerClient
 from isocost.core.errors import InvalidArgumentError, NotFoundError
-from isocost.core.ids import canonical_json
+from isocost.core.ids import canonical_json, content_digest
 from isocost.core.money import Money
 from isocost.economics.mixes import final_mixes, round_mixes
 from isocost.report.evidence import gather
@@ -149,6 +149,9 @@ class CampaignLoop:
             )
 
     async def _add_items(self, pool: Pool) -> None:
+        # Other items, where the file has changed meanwhile, are another request: each is answered by itself.
+        digest = content_digest([[item.item_id, dict(item.fields)] for item in pool.items])
+        request_id = f"{self._config.campaign}:items:{digest}"
         with self._progress.bar("items", len(pool.items)) as bar:
 
             def counted() -> Iterator[Item]:
@@ -156,7 +159,7 @@ class CampaignLoop:
                     bar.advance()
                     yield item
 
-            added = await self._budget.add_items(self._config.campaign, counted())
+            added = await self._budget.add_items(request_id, self._config.campaign, counted())
         if added.n_errors:
             error = added.errors[0]
             raise InvalidArgumentError(f"item {error.item_id}", f"{error.message} ({added.n_errors} items refused)")

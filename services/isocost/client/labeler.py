@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from isocost.client.call import batches, unary, unwrap_stream
-from isocost.core.grpc_server import open_channel
+from isocost.core.channel import ChannelSettings, open_channel
 from isocost.resources.label import Label
 from isocost.resources.task import Item, Task
 from isocost.tasks.prompt import FewShotExample
@@ -73,8 +73,8 @@ class LabelerClient:
     Every method raises `IsocostError` subclasses: `InvalidArgumentError`, `UnavailableError`.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
+    def __init__(self, address: str, *, channel: ChannelSettings | None = None) -> None:
+        self._channel = open_channel(address, channel)
         self._stub = labeler_service_pb2_grpc.LabelerServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

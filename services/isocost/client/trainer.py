@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Self
 
 from isocost.client.call import batches, unary, unwrap_stream
-from isocost.core.grpc_server import open_channel
+from isocost.core.channel import ChannelSettings, open_channel
 from isocost.resources.run import Example, Run, RunSpec
 from isocost.v1 import trainer_service_pb2 as pb
 from isocost.v1 import trainer_service_pb2_grpc
@@ -28,8 +28,8 @@ class TrainerClient:
     Every method raises `IsocostError` subclasses: `InvalidArgumentError`, `NotFoundError`, `UnavailableError`.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
+    def __init__(self, address: str, *, channel: ChannelSettings | None = None) -> None:
+        self._channel = open_channel(address, channel)
         self._stub = trainer_service_pb2_grpc.TrainerServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

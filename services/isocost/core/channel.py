@@ -12,14 +12,30 @@ import grpc
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.limits import MESSAGE_BYTES_MAX
 
-__all__ = ["ChannelSettings", "is_loopback", "open_channel"]
+__all__ = [
+    "ChannelSettings",
+    "call_metadata",
+    "channel_options",
+    "is_loopback",
+    "open_channel",
+    "tls_credentials",
+]
 
-#: A call that waits for an answer asks after a silent server once a minute, and gives it 20 s to answer.
-_KEEPALIVE_TIME_MS = 60_000
-_KEEPALIVE_TIMEOUT_MS = 20_000
-#: A server that restarts is found again within seconds; gRPC's own pauses grow to two minutes.
-_RECONNECT_MS_MIN = 100
-_RECONNECT_MS_MAX = 2_000
+_OPTIONS: list[tuple[str, str | int]] = [
+    # Callers repeat their calls themselves; gRPC's own repeats would multiply theirs.
+    ("grpc.enable_retries", 0),
+    # Left alone, gRPC waits up to two minutes before it looks for a server again, and fails every call meanwhile.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # What one attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # A connection that died without a word is noticed within a minute, so that a repeat takes a new one. The server
+    # hangs up on clients that ask more often than twice a minute.
+    ("grpc.keepalive_time_ms", 40_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Without it gRPC gives a ping a minute, whatever the line above says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,37 +97,52 @@ def open_channel(address: str, settings: ChannelSettings | None = None) -> grpc.
         InvalidArgumentError: where a file cannot be read, or a token would travel unencrypted beyond loopback.
     """
     settings = settings or ChannelSettings()
-    options: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", settings.message_bytes_max),
-        ("grpc.max_receive_message_length", settings.message_bytes_max),
-        ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
-        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS_MIN),
-        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
-    ]
+    interceptors = _token_interceptors(call_metadata(address, settings))
+    options = channel_options(settings)
     if settings.is_encrypted:
-        if settings.server_name:
-            options.append(("grpc.ssl_target_name_override", settings.server_name))
-        return grpc.aio.secure_channel(address, _credentials(settings), options=options)
+        return grpc.aio.secure_channel(address, tls_credentials(settings), options=options, interceptors=interceptors)
+    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+
+
+def call_metadata(address: str, settings: ChannelSettings) -> tuple[tuple[str, str], ...]:
+    """What every call carries: the token, where there is one.
+
+    Raises:
+        InvalidArgumentError: where the token would travel unencrypted beyond loopback.
+    """
     if not settings.token:
-        return grpc.aio.insecure_channel(address, options=options)
-    if not settings.insecure and not is_loopback(address.rpartition(":")[0]):
+        return ()
+    if not (settings.is_encrypted or settings.insecure or is_loopback(address.rpartition(":")[0])):
         raise InvalidArgumentError(
             "token",
             f"would travel unencrypted to {address}; use TLS (tls or ca_path), or insecure on a trusted network",
         )
-    return grpc.aio.insecure_channel(address, options=options, interceptors=_token_interceptors(settings.token))
+    return (("authorization", f"Bearer {settings.token}"),)
 
 
-def _credentials(settings: ChannelSettings) -> grpc.ChannelCredentials:
-    credentials = grpc.ssl_channel_credentials(
+def channel_options(settings: ChannelSettings) -> list[tuple[str, str | int]]:
+    """gRPC's options of a channel with these settings."""
+    options = [
+        *_OPTIONS,
+        ("grpc.max_send_message_length", settings.message_bytes_max),
+        ("grpc.max_receive_message_length", settings.message_bytes_max),
+    ]
+    if settings.server_name:
+        options.append(("grpc.ssl_target_name_override", settings.server_name))
+    return options
+
+
+def tls_credentials(settings: ChannelSettings) -> grpc.ChannelCredentials:
+    """Whom to trust, and who we are.
+
+    Raises:
+        InvalidArgumentError: where a file cannot be read.
+    """
+    return grpc.ssl_channel_credentials(
         root_certificates=_read("ca_path", settings.ca_path),
         private_key=_read("key_path", settings.key_path),
         certificate_chain=_read("certificate_path", settings.certificate_path),
     )
-    if not settings.token:
-        return credentials
-    return grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(settings.token))
 
 
 def _read(name: str, path: Path | None) -> bytes | None:
@@ -126,8 +157,8 @@ def _read(name: str, path: Path | None) -> bytes | None:
 class _Token:
     """Adds the token to a call's metadata: gRPC's own call credentials refuse a plain connection."""
 
-    def __init__(self, token: str) -> None:
-        self._header = ("authorization", f"Bearer {token}")
+    def __init__(self, header: tuple[str, str]) -> None:
+        self._header = header
 
     def _with_token(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
         return grpc.aio.ClientCallDetails(
@@ -167,6 +198,7 @@ class _StreamStreamToken(_Token, grpc.aio.StreamStreamClientInterceptor):
         return await continuation(self._with_token(client_call_details), request_iterator)
 
 
-def _token_interceptors(token: str) -> list[grpc.aio.ClientInterceptor]:
+def _token_interceptors(metadata: tuple[tuple[str, str], ...]) -> list[grpc.aio.ClientInterceptor]:
     # A channel uses an interceptor for one kind of call only, so there is one for each.
-    return [kind(token) for kind in (_UnaryUnaryToken, _UnaryStreamToken, _StreamUnaryToken, _StreamStreamToken)]
+    kinds = (_UnaryUnaryToken, _UnaryStreamToken, _StreamUnaryToken, _StreamStreamToken)
+    return [kind(header) for header in metadata for kind in kinds]

@@ -1,9 +1,12 @@
 """One module a command."""
 
+from isocost.cli.commands.export import export
+from isocost.cli.commands.ledger import ledger
 from isocost.cli.commands.microworld import microworld
 from isocost.cli.commands.report import report
 from isocost.cli.commands.run import run
 from isocost.cli.commands.serve import serve
 from isocost.cli.commands.status import status
+from isocost.cli.commands.token import token
 
-__all__ = ["microworld", "report", "run", "serve", "status"]
+__all__ = ["export", "ledger", "microworld", "report", "run", "serve", "status", "token"]

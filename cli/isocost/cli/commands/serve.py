@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import signal
 import sys
 from enum import StrEnum
@@ -13,9 +12,16 @@ from typing import Annotated
 import typer
 
 from isocost.cli.console import console
+from isocost.core.environment import read_environment
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.grpc_server import Service, ServiceHost
 from isocost.core.logs import configure_logs
+from isocost.core.server_settings import (
+    ServerSettings,
+    check_exposure,
+    check_metrics_exposure,
+    read_server_settings,
+)
 
 __all__ = ["ServiceName", "serve"]
 
@@ -33,59 +39,72 @@ class ServiceName(StrEnum):
 PORTS = {ServiceName.BUDGET: 7601, ServiceName.LABELER: 7602, ServiceName.TRAINER: 7603}
 
 
-def _service(name: ServiceName) -> Service:
-    """A service with settings from the environment; only its own dependencies are imported."""
+def _service(name: ServiceName) -> tuple[Service, bool | None]:
+    """A service with settings from the environment, and whether it asks for tokens; None where it keeps none.
+
+    Only its own dependencies are imported.
+    """
     if name is ServiceName.BUDGET:
         from isocost.budget.service import BudgetService  # noqa: PLC0415
         from isocost.budget.settings import BudgetSettings  # noqa: PLC0415
 
-        return BudgetService(BudgetSettings())
+        settings = read_environment(BudgetSettings)
+        return BudgetService(settings), settings.require_tokens
     if name is ServiceName.LABELER:
         from isocost.labeler.service import LabelerService  # noqa: PLC0415
         from isocost.labeler.settings import LabelerSettings  # noqa: PLC0415
 
-        return LabelerService(LabelerSettings())
+        return LabelerService(read_environment(LabelerSettings)), None
     from isocost.trainer.service import TrainerService  # noqa: PLC0415
     from isocost.trainer.settings import TrainerSettings  # noqa: PLC0415
 
-    return TrainerService(TrainerSettings())
+    return TrainerService(read_environment(TrainerSettings)), None
 
 
-def _check_host(host: str, insecure: bool) -> None:
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not insecure:
-        raise InvalidArgumentError(
-            "--host",
-            f"{host!r} is not loopback, and calls are neither encrypted nor authenticated; add --insecure to do so",
-        )
+async def _run(name: str, services: dict[str, tuple[Service, str]], settings: ServerSettings) -> None:
+    """Serves until a signal; services by their names, each with its address."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        from isocost.core.metrics import MetricsServer  # noqa: PLC0415
+        from isocost.core.tracing import Tracing  # noqa: PLC0415
+
+        tracing = Tracing(name, ratio=settings.trace_ratio)
+        stack.push_async_callback(tracing.close)
+        metrics = None
+        if settings.metrics_address:
+            metrics = stack.enter_context(MetricsServer(settings))
+            console.print(f"metrics on {metrics.address}")
+        hosts = []
+        for service_name, (service, address) in services.items():
+            host = ServiceHost(service, address, settings, metrics=metrics, tracing=tracing)
+            hosts.append(await stack.enter_async_context(host))
+            console.print(f"{service_name} listens on {host.address}")
+        await stop.wait()
+        console.print("stopping")
+        # All at once: each may take its whole time to drain.
+        await asyncio.gather(*(host.drain() for host in hosts))
 
 
 def serve(
     service: Annotated[ServiceName, typer.Argument(help="Which service.")] = ServiceName.ALL,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port, for a single service; 0 picks a free one.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without encryption.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond loopback without encryption or authentication.")
+    ] = False,
 ) -> None:
-    """Serves until SIGINT or SIGTERM; settings come from ISOCOST_BUDGET_*, ISOCOST_LABELER_* and ISOCOST_TRAINER_*."""
-    _check_host(host, insecure)
-    configure_logs(sys.stderr)
+    """Serves until SIGINT or SIGTERM; settings come from ISOCOST_SERVER_*, _BUDGET_*, _LABELER_* and _TRAINER_*."""
     names = list(PORTS) if service is ServiceName.ALL else [service]
     if port is not None and len(names) > 1:
         raise InvalidArgumentError("--port", "names one port, but several services are served; name one service")
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with contextlib.AsyncExitStack() as stack:
-            for name in names:
-                address = f"{host}:{PORTS[name] if port is None else port}"
-                running = await stack.enter_async_context(ServiceHost(_service(name), address))
-                console.print(f"{name.value} listens on {running.address}")
-            await stop.wait()
-            console.print("stopping")
-
-    asyncio.run(run())
+    settings = read_server_settings()
+    check_metrics_exposure(settings)
+    services = {}
+    for name in names:
+        made, requires_tokens = _service(name)
+        check_exposure(name.value, host, settings, requires_tokens=requires_tokens, insecure=insecure)
+        services[name.value] = (made, f"{host}:{PORTS[name] if port is None else port}")
+    configure_logs(sys.stderr, level=settings.log_level)
+    asyncio.run(_run("isocost" if service is ServiceName.ALL else f"isocost-{service.value}", services, settings))
