@@ -37,7 +37,7 @@ async def test_a_campaign_from_creation_to_finish(rig: Any) -> None:
         ]
         assert await client.list_sources("c") == [weak, human]
         items = {f"i{index}": Item(f"i{index}", {"claim": f"claim {index}"}) for index in range(40)}
-        added = await client.add_items("c", items.values())
+        added = await client.add_items("r3/items", "c", items.values())
         assert (added.n_added, added.n_duplicate, added.n_errors) == (40, 0, 0)
 
         order = await client.create_order("r4", "c", "weak", Purpose.TRAINING, 20)
