@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from isocost.budget import clock, schema
 from isocost.budget.clock import time_from_us
+from isocost.budget.reads import bind_ids, is_one_of
 from isocost.budget.validation import check_text
 from isocost.core.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json
@@ -23,18 +25,21 @@ __all__ = [
     "check_currency",
     "create_campaign",
     "list_campaigns",
+    "load_statuses",
     "lock_active",
     "lock_campaign",
     "mark_finished",
     "next_position",
     "read_campaign",
     "read_status",
+    "require_status",
 ]
 
 _campaigns = schema.campaigns
 #: Built once: building a statement costs more than executing it.
 _by_id = select(_campaigns).where(_campaigns.c.campaign_id == bindparam("id"))
 _by_id_locked = _by_id.with_for_update()
+_by_ids = select(_campaigns).where(is_one_of(_campaigns.c.campaign_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,10 @@ def read_status(connection: Connection, campaign_id: str) -> CampaignStatus:
     Raises:
         NotFoundError: where there is none.
     """
-    row = _read_row(connection, campaign_id)
+    return _status(_read_row(connection, campaign_id))
+
+
+def _status(row: Row[Any]) -> CampaignStatus:
     campaign = _campaign(row)
     balance = Balance(
         campaign.budget,
@@ -154,6 +162,23 @@ def read_status(connection: Connection, campaign_id: str) -> CampaignStatus:
         Money(row.reserved_micros, row.currency_code),
     )
     return CampaignStatus(campaign, balance, row.n_items, row.n_items_free)
+
+
+def load_statuses(connection: Connection, campaign_ids: Sequence[str]) -> dict[str, CampaignStatus]:
+    """Reads several campaigns with their money and counts; those that are not there are left out."""
+    rows = connection.execute(_by_ids, bind_ids(campaign_ids))
+    return {row.campaign_id: _status(row) for row in rows}
+
+
+def require_status(campaign_id: str, status: CampaignStatus | None) -> CampaignStatus:
+    """Returns what was found.
+
+    Raises:
+        NotFoundError: where nothing was.
+    """
+    if status is None:
+        raise NotFoundError(f"there is no campaign {campaign_id!r}", field="campaign_id")
+    return status
 
 
 def list_campaigns(connection: Connection, *, after_campaign_id: str = "", limit: int | None = None) -> list[Campaign]:

@@ -22,12 +22,13 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
-from isocost.budget.reads import SharedReads
+from isocost.budget.reads import Loader, ReadsById
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 
 __all__ = ["Database", "execute_many", "insert_rows"]
 
 _WRITE = "isocost_write"
+_SINGLE = "isocost_single_statements"
 #: Of SQLite: page cache of a connection, bytes of the file read through the page table, and pages of 4 KiB written
 #: before they are moved into the file. A random order touches pages all over a large pool.
 _CACHE_KIB = 65_536
@@ -56,8 +57,9 @@ def _prepare_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(_WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get(_SINGLE, False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")
 
 
 class Database:
@@ -118,12 +120,12 @@ class Database:
         self._writer = engine.execution_options(**{_WRITE: True})
         self._writer_threads = ThreadPoolExecutor(writer_threads, thread_name_prefix="budget-write")
         self._reader_threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="budget-read")
-        self._loop_connection: Connection | None = None
-        if backend == "sqlite":
-            # Readers of a SQLite file in WAL mode wait for no writer.
-            self._shared_reads = SharedReads(self._read_on_loop, None)
-        else:
-            self._shared_reads = SharedReads(self.read, self._reader_threads)
+        single = {_SINGLE: True} if backend == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        self._single_reader = engine.execution_options(**single)
+        self._single_connection: Connection | None = None
+        self._single_thread = ThreadPoolExecutor(1, thread_name_prefix="budget-read-by-id")
+        # Readers of a SQLite file in WAL mode wait for no writer, so they need no thread.
+        self._reads_by_id = ReadsById(self._read_single, None if backend == "sqlite" else self._single_thread)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -146,13 +148,22 @@ class Database:
             yield connection
 
     @contextmanager
-    def _read_on_loop(self) -> Iterator[Connection]:
-        """As `read`, on a connection kept open for the event loop: taking one from the pool costs as much as a read."""
+    def _read_single(self) -> Iterator[Connection]:
+        """Statements without a transaction, on a connection kept for them.
+
+        Taking a connection from the pool and beginning a transaction cost several times what a read by id does.
+        """
         with _named_errors():
-            if self._loop_connection is None:
-                self._loop_connection = self._reader.connect()
-            with self._loop_connection.begin():
-                yield self._loop_connection
+            if self._single_connection is None:
+                self._single_connection = self._single_reader.connect()
+            try:
+                with self._single_connection.begin():
+                    yield self._single_connection
+            except OperationalError:
+                # A new one next time, whatever became of this one.
+                connection, self._single_connection = self._single_connection, None
+                connection.close()
+                raise
 
     async def run_write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Runs work in a write transaction on the writer's thread; returns after the commit."""
@@ -163,12 +174,21 @@ class Database:
 
         return await asyncio.get_running_loop().run_in_executor(self._writer_threads, run)
 
-    async def run_read(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Runs a short read, together with others that wait (see `SharedReads`)."""
-        return await self._shared_reads.run(work)
+    async def read_by_id(self, loader: Loader[_Result], key: str) -> _Result | None:
+        """What a loader finds under an id, read together with the others that wait (see `ReadsById`).
 
-    async def run_long_read(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Runs a read that may take long in a transaction of its own, on a reader's thread."""
+        Raises:
+            UnavailableError: as `write`.
+        """
+        try:
+            return await self._reads_by_id.read(loader, key)
+        except UnavailableError:
+            # The kept connection may have died unnoticed; those of the pool are tried before they are used.
+            found = await self.run_read(lambda connection: loader(connection, [key]))
+            return found.get(key)
+
+    async def run_read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Runs work in a read transaction, which is one snapshot, on a reader's thread."""
 
         def run() -> _Result:
             with self.read() as connection:
@@ -219,8 +239,9 @@ class Database:
         """Lets running transactions end, then closes every connection."""
         self._writer_threads.shutdown(wait=True)
         self._reader_threads.shutdown(wait=True)
-        if self._loop_connection is not None:
-            self._loop_connection.close()
+        self._single_thread.shutdown(wait=True)
+        if self._single_connection is not None:
+            self._single_connection.close()
         self._engine.dispose()
 
 

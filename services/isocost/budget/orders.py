@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from isocost.budget import clock, ledger, schema
 from isocost.budget.campaigns import lock_active, lock_campaign, mark_finished, next_position, read_campaign
 from isocost.budget.clock import time_from_us
 from isocost.budget.leases import close_idle
+from isocost.budget.reads import bind_ids, is_one_of
 from isocost.budget.sampling import free_items, take_items
 from isocost.budget.slots import release_pending
 from isocost.budget.sources import read_source
@@ -33,13 +34,15 @@ __all__ = [
     "expire_orders",
     "finish_campaign",
     "list_orders",
+    "load_orders",
     "lock_order",
     "read_order",
+    "require_order",
 ]
 
 _orders = schema.orders
 #: Built once: building a statement costs more than executing it.
-_by_id = select(_orders).where(_orders.c.order_id == bindparam("id"))
+_by_ids = select(_orders).where(is_one_of(_orders.c.order_id))
 #: Annotators who may be asked for one item.
 OVERLAP_MAX = 100
 #: Longest time to live of an order.
@@ -202,10 +205,23 @@ def read_order(connection: Connection, order_id: str) -> Order:
     Raises:
         NotFoundError: where there is none.
     """
-    row = connection.execute(_by_id, {"id": order_id}).first()
-    if row is None:
+    return require_order(order_id, load_orders(connection, [order_id]).get(order_id))
+
+
+def load_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, Order]:
+    """Reads several orders; those that are not there are left out."""
+    return {row.order_id: _order(row) for row in connection.execute(_by_ids, bind_ids(order_ids))}
+
+
+def require_order(order_id: str, order: Order | None) -> Order:
+    """Returns what was found.
+
+    Raises:
+        NotFoundError: where nothing was.
+    """
+    if order is None:
         raise NotFoundError(f"there is no order {order_id!r}", field="order_id")
-    return _order(row)
+    return order
 
 
 def lock_order(connection: Connection, order_id: str) -> tuple[Campaign, Order]:

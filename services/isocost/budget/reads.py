@@ -1,72 +1,72 @@
-"""Short reads of many callers, done together: one transaction and one thread hop for all that wait."""
+"""Reads by id of many callers, done together: one statement, and one hop to a thread or none, for all that wait."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, bindparam
 
-from isocost.core.errors import UnavailableError
+__all__ = ["Loader", "ReadsById", "bind_ids", "is_one_of"]
 
-__all__ = ["SharedReads"]
+#: Ids of one statement; more wait for the next one.
+_IDS_MAX = 16
+_NAMES = tuple(f"id{number}" for number in range(_IDS_MAX))
 
-#: Reads of one transaction; more wait for the next one.
-_READS_MAX = 64
-
-_Result = TypeVar("_Result")
-_Work = Callable[[Connection], Any]
-
-
-@dataclass(slots=True)
-class _Read:
-    work: _Work
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
-
-    def settle(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+_Found = TypeVar("_Found")
+#: Reads what there is under some ids.
+Loader = Callable[[Connection, Sequence[str]], Mapping[str, _Found]]
+_Group = dict[Loader[Any], dict[str, list[asyncio.Future[Any]]]]
 
 
-class SharedReads:
-    """Runs short reads in shared transactions.
+def is_one_of(column: ColumnElement[str]) -> ColumnElement[bool]:
+    """A condition for the ids of a group, to be executed with `bind_ids`.
 
-    A transaction begins after all its reads have arrived, so none sees anything older than it would alone. While it
-    runs, those that arrive gather for the next one: the more callers, the less a read costs.
+    It always has the same number of parameters: SQLAlchemy writes an IN list of varying length anew each time, which
+    costs as much as the read.
+    """
+    return column.in_([bindparam(name) for name in _NAMES])
+
+
+def bind_ids(ids: Sequence[str]) -> dict[str, str]:
+    """The parameters of `is_one_of`, the last id repeated as often as it takes.
 
     Args:
-        begin: Opens a read transaction.
-        threads: Where transactions run, one at a time; None for the event loop's own thread, for a database that
-            answers from memory and waits for nobody: there a hop to another thread costs more than the read.
+        ids: One to sixteen.
+    """
+    return dict(zip(_NAMES, (*ids, *[ids[-1]] * (_IDS_MAX - len(ids))), strict=True))
+
+
+class ReadsById:
+    """Reads by id in groups: the ids that wait at one moment are read by one statement.
+
+    A group begins after its reads have arrived, so none sees anything older than it would alone. While it runs, those
+    that arrive gather for the next one: the more callers, the less a read costs.
+
+    Args:
+        begin: Lends the connection.
+        threads: Where groups run, one at a time; None for the event loop's own thread, for a database that answers from
+            memory and waits for nobody: there a hop to another thread costs more than the read.
     """
 
     def __init__(self, begin: Callable[[], AbstractContextManager[Connection]], threads: Executor | None) -> None:
         self._begin = begin
         self._threads = threads
-        self._waiting: deque[_Read] = deque()
+        self._waiting: _Group = {}
         self._running = False
 
-    async def run(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Runs one read; it must not take long, as others wait for it.
+    async def read(self, loader: Loader[_Found], key: str) -> _Found | None:
+        """What the loader finds under an id; None where there is nothing.
 
         Raises:
             UnavailableError: where the database is away or locked.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Result] = loop.create_future()
-        self._waiting.append(_Read(work, future))
+        future: asyncio.Future[_Found | None] = loop.create_future()
+        self._waiting.setdefault(loader, {}).setdefault(key, []).append(future)
         if not self._running:
             self._running = True
             # Not at once: those whose calls came in the same moment are to come along.
@@ -74,54 +74,52 @@ class SharedReads:
         return await future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        reads: list[_Read] = []
-        while self._waiting and len(reads) < _READS_MAX:
-            read = self._waiting.popleft()
-            # A caller that left, or whose deadline passed, asks for nothing any more.
-            if not read.future.done():
-                reads.append(read)
-        if not reads:
+        group = self._next_group()
+        if not group:
             self._running = False
-            return
-        if self._threads is None:
-            self._transaction(reads)
-            self._finish(reads, loop)
+        elif self._threads is None:
+            self._settle(self._load(group), loop)
         else:
-            self._threads.submit(self._in_thread, reads, loop)
+            self._threads.submit(lambda: loop.call_soon_threadsafe(self._settle, self._load(group), loop))
 
-    def _in_thread(self, reads: list[_Read], loop: asyncio.AbstractEventLoop) -> None:
-        self._transaction(reads)
-        loop.call_soon_threadsafe(self._finish, reads, loop)
+    def _next_group(self) -> _Group:
+        group: _Group = {}
+        for loader, by_id in list(self._waiting.items()):
+            for key in list(by_id)[:_IDS_MAX]:
+                # A caller that left, or whose deadline passed, asks for nothing any more.
+                futures = [future for future in by_id.pop(key) if not future.done()]
+                if futures:
+                    group.setdefault(loader, {})[key] = futures
+            if not by_id:
+                del self._waiting[loader]
+        return group
 
-    def _transaction(self, reads: list[_Read]) -> None:
-        rest = deque(reads)
-        while rest:
-            read = rest.popleft()
+    def _load(self, group: _Group) -> list[tuple[asyncio.Future[Any], Any, BaseException | None]]:
+        """Each future with its result or its error."""
+        settled: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        for loader, by_id in group.items():
             try:
                 with self._begin() as connection:
-                    while True:
-                        read.result = _run(read, connection)
-                        if not rest:
-                            break
-                        read = rest.popleft()
-            except BaseException as error:  # noqa: BLE001 - it is the caller's, on the other side of the thread
-                # A broken transaction takes one read with it; the rest goes on in another.
-                read.error = error
+                    found = loader(connection, list(by_id))
+            except BaseException as error:  # noqa: BLE001 - it is the callers', on the other side of the thread
+                settled += [(future, None, error) for futures in by_id.values() for future in futures]
+            else:
+                settled += [(future, found.get(key), None) for key, futures in by_id.items() for future in futures]
+        return settled
 
-    def _finish(self, reads: list[_Read], loop: asyncio.AbstractEventLoop) -> None:
-        for read in reads:
-            read.settle()
+    def _settle(
+        self,
+        settled: list[tuple[asyncio.Future[Any], Any, BaseException | None]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        for future, result, error in settled:
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
         if self._waiting:
             loop.call_soon(self._start, loop)
         else:
             self._running = False
-
-
-def _run(read: _Read, connection: Connection) -> Any:
-    try:
-        return read.work(connection)
-    except (SQLAlchemyError, UnavailableError):
-        raise
-    except Exception as error:  # noqa: BLE001 - the read's own; the transaction is sound
-        read.error = error
-        return None

@@ -42,7 +42,7 @@ class AnnotationRpcs(Transactions):
         """How well a source's annotators agree with each other and with the gold questions."""
         campaign_id = id_from_wire("campaign_id", request.campaign_id)
         source_id = id_from_wire("source_id", request.source_id)
-        answers = await self._read_long(
+        answers = await self._read(
             lambda connection: adjudication.read_answers(connection, campaign_id, source_id, frozenset())
         )
         found, annotators = await asyncio.to_thread(adjudication.agreement_of, answers)
@@ -57,14 +57,12 @@ class AnnotationRpcs(Transactions):
         campaign_id = id_from_wire("campaign_id", request.campaign_id)
         source_id = id_from_wire("source_id", request.source_id)
         purposes = purposes_from_wire(request.purposes)
-        answers = await self._read_long(
+        answers = await self._read(
             lambda connection: adjudication.read_answers(connection, campaign_id, source_id, purposes)
         )
         answered = await asyncio.to_thread(adjudication.consensus_of, answers)
         for start in range(0, len(answered), self.settings.page_rows):
             part = answered[start : start + self.settings.page_rows]
-            rows = await self._read_long(
-                functools.partial(adjudication.with_items, campaign_id=campaign_id, answered=part)
-            )
+            rows = await self._read(functools.partial(adjudication.with_items, campaign_id=campaign_id, answered=part))
             for batch in messages(row.to_proto() for row in rows):
                 yield pb.ExportConsensusResponse(consensus=batch)

@@ -35,7 +35,8 @@ class CampaignRpcs(Transactions):
     async def GetCampaign(self, request: pb.GetCampaignRequest, context: Any) -> pb.GetCampaignResponse:
         """Reads a campaign, its balance and its counts."""
         campaign_id = id_from_wire("campaign_id", request.campaign_id)
-        status = await self._read(lambda connection: campaigns.read_status(connection, campaign_id))
+        found = await self._read_by_id(campaigns.load_statuses, campaign_id)
+        status = campaigns.require_status(campaign_id, found)
         return pb.GetCampaignResponse(
             campaign=status.campaign.to_proto(),
             balance=status.balance.to_proto(),

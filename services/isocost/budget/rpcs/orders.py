@@ -46,7 +46,7 @@ class OrderRpcs(Transactions):
     async def GetOrder(self, request: pb.GetOrderRequest, context: Any) -> pb.GetOrderResponse:
         """Reads an order."""
         order_id = id_from_wire("order_id", request.order_id)
-        order = await self._read(lambda connection: orders.read_order(connection, order_id))
+        order = orders.require_order(order_id, await self._read_by_id(orders.load_orders, order_id))
         return pb.GetOrderResponse(order=order.to_proto())
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Any) -> pb.ListOrdersResponse:

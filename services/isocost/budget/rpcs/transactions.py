@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from isocost.budget.database import Database
+from isocost.budget.reads import Loader
 from isocost.budget.requests import Answer, RequestKey, answer_once
 from isocost.budget.settings import BudgetSettings
 
@@ -70,14 +71,14 @@ class Transactions:
     async def _read(self, work: Callable[[Connection], _Result]) -> _Result:
         return await self._open_database.run_read(work)
 
-    async def _read_long(self, work: Callable[[Connection], _Result]) -> _Result:
-        return await self._open_database.run_long_read(work)
+    async def _read_by_id(self, loader: Loader[_Result], key: str) -> _Result | None:
+        return await self._open_database.read_by_id(loader, key)
 
     async def _pages(
         self, page: Callable[..., list[_Result]], key: Callable[[_Result], _Key], after: _Key
     ) -> AsyncIterator[list[_Result]]:
         """Pages by key, each in a transaction of its own, so that a slow reader holds nothing open."""
-        while rows := await self._read_long(functools.partial(page, after=after)):
+        while rows := await self._read(functools.partial(page, after=after)):
             yield rows
             if len(rows) < self.settings.page_rows:
                 return
