@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from isocost.core.grpc_server import ServiceHost, open_channel
 from isocost.v1 import budget_service_pb2 as pb
 from isocost.v1 import budget_service_pb2_grpc, queue_service_pb2_grpc, resources_pb2
 from isocost.v1 import queue_service_pb2 as queue_pb
+from tests.postgres import PostgresServer
 
 #: Every row that the service of revision 0001 left: orders settled, cancelled and open, an observation, a plan.
 ROWS = Path(__file__).with_name("revision_0001.json")
@@ -65,10 +67,17 @@ def reflect(connection: Connection) -> MetaData:
 
 
 @pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A database without any tables."""
+    name = postgres.create_database(migrated=False)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
 def old_database_url(database_url: str) -> str:
     """A database that revision 0001 made and filled."""
-    database = Database(database_url)
-    with database.write() as connection:
+    with closing(Database(database_url)) as database, database.write() as connection:
         migrate_to(connection, "0001")
         tables = reflect(connection).tables
         for name, rows in read_rows().items():
@@ -76,7 +85,6 @@ def old_database_url(database_url: str) -> str:
             connection.execute(
                 insert(tables[name]), [{**row, **{flag: bool(row[flag]) for flag in booleans}} for row in rows]
             )
-    database.close()
     return database_url
 
 
