@@ -62,5 +62,15 @@ stubs: $(READY)
 testbed: $(READY)
 	$(BIN)/isocost microworld table --out runs/testbed
 
+# The budget service's speed as ratios, into bench/budget.json.
+bench-budget: $(READY)
+	$(BIN)/python -m tests.bench.budget
+
+# The long forms of the budget service's reliability tests: about an hour.
+soak: $(READY)
+	ISOCOST_SOAK=1 ISOCOST_TEST_POSTGRES=required ISOCOST_FAULT_SEEDS=25 $(BIN)/pytest --timeout 7200 --durations 20 \
+	  tests/unit/budget/test_budget_ledger_model.py tests/integration/budget/test_budget_kill.py \
+	  tests/integration/budget/test_budget_fuzz.py tests/integration/client/test_faults.py tests/soak
+
 clean:
 	rm -rf $(VENV) .venv-stubs runs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,41 +246,43 @@ class Database:
 
 
 def insert_rows(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, replacing: str = ""
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    replacing: str = "",
 ) -> None:
-    """Inserts many rows, all with the same columns, the fast way of each database.
+    """Inserts many rows the fast way of each database.
 
     Args:
         connection: A write transaction.
         table: Where.
-        rows: Each primary key at most once.
+        names: Columns.
+        rows: Their values; each primary key at most once.
         replacing: The column that is set where the key is there already; "" where that is an error.
     """
     if rows:
-        names = list(rows[0])
-        statement = _insert_statement(connection.dialect.name, table, tuple(names))
+        statement = _insert_statement(connection.dialect.name, table, names)
         if replacing:
             key = ", ".join(table.primary_key.columns.keys())
             statement += f" ON CONFLICT ({key}) DO UPDATE SET {replacing} = excluded.{replacing}"
-        execute_many(connection, statement, names, rows)
+        execute_many(connection, statement, rows)
 
 
-def execute_many(
-    connection: Connection, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> None:
+def execute_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Executes a statement for many rows by the driver itself: SQLAlchemy's parameters cost more than the statement.
 
     Args:
         connection: A write transaction.
-        statement: On SQLite with one `?` for each name, executed for each row; on PostgreSQL with one array `%s` for
-            each name, executed once: a statement for each row costs a round trip each.
-        names: The rows' values in the statement's sequence.
+        statement: On SQLite with one `?` for each value, executed for each row; on PostgreSQL with one array `%s` for
+            each value, executed once: a statement for each row costs a round trip each.
         rows: One or more.
     """
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(statement, [tuple(row[name] for name in names) for row in rows])
+        connection.exec_driver_sql(statement, list(rows))
     else:
-        connection.exec_driver_sql(statement, tuple([row[name] for row in rows] for name in names))
+        connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
 
 
 @functools.cache

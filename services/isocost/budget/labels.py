@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from isocost.budget.orders import add_settled, lock_order
 from isocost.budget.pool import stored_item
 from isocost.budget.slots import IDS_MAX, Slot, fill, slots_of_items
 from isocost.budget.sources import read_source
-from isocost.budget.validation import check_count, check_text
+from isocost.budget.validation import LABELS_MAX, TEXT_BYTES_MAX, check_count, check_text
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
-from isocost.core.ids import canonical_json, new_id
+from isocost.core.ids import new_id
 from isocost.resources.campaign import Campaign, Order
 from isocost.resources.label import Label, LabelledItem, Purpose
 from isocost.resources.task import SourceKind
@@ -65,13 +64,18 @@ def check_label(index: int, label: Label) -> Label:
     Raises:
         InvalidArgumentError: names the field by its place in the request, as `labels[3].annotator`.
     """
-    prefix = f"labels[{index}]"
-    check_text(f"{prefix}.item_id", label.item_id, required=True)
-    check_text(f"{prefix}.annotator", label.annotator, bytes_max=512)
-    check_text(f"{prefix}.engine_fingerprint", label.engine_fingerprint, bytes_max=4096)
-    check_count(f"{prefix}.prompt_tokens", label.prompt_tokens)
-    if not (math.isfinite(label.choices_mass) and 0 <= label.choices_mass <= _MASS_MAX):
-        raise InvalidArgumentError(f"{prefix}.choices_mass", f"{label.choices_mass}; must be from 0 to 1")
+    for name, text, bytes_max in (
+        ("item_id", label.item_id, TEXT_BYTES_MAX),
+        ("annotator", label.annotator, 512),
+        ("engine_fingerprint", label.engine_fingerprint, 4096),
+    ):
+        # Most are short: only the others are counted in bytes.
+        if len(text) > 128 or "\0" in text:
+            check_text(f"labels[{index}].{name}", text, bytes_max=bytes_max)
+    if not 0 <= label.prompt_tokens <= LABELS_MAX:
+        check_count(f"labels[{index}].prompt_tokens", label.prompt_tokens)
+    if not 0 <= label.choices_mass <= _MASS_MAX:
+        raise InvalidArgumentError(f"labels[{index}].choices_mass", f"{label.choices_mass}; must be from 0 to 1")
     return label
 
 
@@ -247,27 +251,29 @@ def _store(connection: Connection, order: Order, placed: Sequence[Placed], lease
         .returning(campaigns.c.n_labels)
     ).scalar_one()
     time_us = clock.now_us()
+    label_ids = [new_id("label") for _ in placed]
     rows = [
-        {
-            "campaign_id": order.campaign_id,
-            "sequence": sequence,
-            "label_id": new_id("label"),
-            "order_id": order.order_id,
-            "item_id": part.label.item_id,
-            "source_id": order.source_id,
-            "purpose": order.purpose.name,
-            "annotator": part.label.annotator,
-            "probabilities_json": canonical_json(part.label.probabilities),
-            "engine_fingerprint": part.label.engine_fingerprint,
-            "prompt_tokens": part.label.prompt_tokens,
-            "choices_mass": part.label.choices_mass,
-            "create_time_us": time_us,
-            "lease_id": lease_id or None,
-        }
-        for sequence, part in zip(range(last - len(placed) + 1, last + 1), placed, strict=True)
+        (
+            order.campaign_id,
+            sequence,
+            label_id,
+            order.order_id,
+            part.label.item_id,
+            order.source_id,
+            order.purpose.name,
+            part.label.annotator,
+            # As canonical_json writes it, several times as fast.
+            f"[{','.join(map(repr, part.label.probabilities))}]",
+            part.label.engine_fingerprint,
+            part.label.prompt_tokens,
+            part.label.choices_mass,
+            time_us,
+            lease_id or None,
+        )
+        for sequence, label_id, part in zip(range(last - len(placed) + 1, last + 1), label_ids, placed, strict=True)
     ]
-    insert_rows(connection, _labels, rows)
-    return [str(row["label_id"]) for row in rows]
+    insert_rows(connection, _labels, tuple(_labels.columns.keys()), rows)
+    return label_ids
 
 
 def _labelled_item(row: Row[Any]) -> LabelledItem:

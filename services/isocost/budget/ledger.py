@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
 from isocost.budget import clock, schema
 from isocost.budget.campaigns import lock_campaign, read_status
@@ -24,6 +24,18 @@ __all__ = ["balance", "correct", "entries", "release", "reserve", "settle"]
 
 _campaigns = schema.campaigns
 _ledger = schema.ledger_entries
+#: Of all entries but corrections.
+_COLUMNS = (
+    "campaign_id",
+    "sequence",
+    "order_id",
+    "source_id",
+    "kind",
+    "amount_micros",
+    "currency_code",
+    "label_id",
+    "create_time_us",
+)
 
 
 def balance(connection: Connection, campaign_id: str) -> Balance:
@@ -141,7 +153,7 @@ def correct(
         raise BudgetExceededError(f"{amount} is asked for, but only {available} is available", field="amount")
     corrected = {**row._mapping, "sequence": last, "kind": EntryKind.CORRECT.name, "amount_micros": amount.micros}
     corrected |= {"create_time_us": clock.now_us(), "reason": reason, "corrects_sequence": corrects_sequence}
-    insert_rows(connection, _ledger, [corrected])
+    connection.execute(insert(_ledger), corrected)
     return _entry(
         connection.execute(
             select(_ledger).where(_ledger.c.campaign_id == campaign_id, _ledger.c.sequence == last)
@@ -182,23 +194,22 @@ def _append(
 ) -> None:
     time_us = clock.now_us()
     first = last - len(amounts) + 1
+    price = order.unit_price
     rows = [
-        {
-            "campaign_id": order.campaign_id,
-            "sequence": sequence,
-            "order_id": order.order_id,
-            "source_id": order.source_id,
-            "kind": kind.name,
-            "amount_micros": amount_micros,
-            "currency_code": order.unit_price.currency_code,
-            "label_id": label_id,
-            "create_time_us": time_us,
-            "reason": "",
-            "corrects_sequence": None,
-        }
+        (
+            order.campaign_id,
+            sequence,
+            order.order_id,
+            order.source_id,
+            kind.name,
+            amount_micros,
+            price.currency_code,
+            label_id,
+            time_us,
+        )
         for sequence, (amount_micros, label_id) in enumerate(amounts, start=first)
     ]
-    insert_rows(connection, _ledger, rows)
+    insert_rows(connection, _ledger, _COLUMNS, rows)
 
 
 def _entry(row: Row[Any]) -> LedgerEntry:

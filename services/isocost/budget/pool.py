@@ -111,7 +111,7 @@ def add_items(connection: Connection, campaign_id: str, candidates: Sequence[tup
     """
     lock_active(connection, campaign_id)
     known = _stored(connection, campaign_id, [item.item_id for _, item in candidates])
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, str, int, int | None]] = []
     errors: list[ItemError] = []
     n_duplicate = 0
     for index, item in candidates:
@@ -119,13 +119,7 @@ def add_items(connection: Connection, campaign_id: str, candidates: Sequence[tup
         if item.item_id not in known:
             known[item.item_id] = content
             rows.append(
-                {
-                    "campaign_id": campaign_id,
-                    "item_id": item.item_id,
-                    "fields_json": content[0],
-                    "shuffle_key": shuffle_key(campaign_id, item.item_id),
-                    "gold_choice": item.gold_choice,
-                }
+                (campaign_id, item.item_id, content[0], shuffle_key(campaign_id, item.item_id), item.gold_choice)
             )
         elif known[item.item_id] == content:
             n_duplicate += 1
@@ -133,22 +127,12 @@ def add_items(connection: Connection, campaign_id: str, candidates: Sequence[tup
             message = "item_id: is in the pool already with other fields; give it another id"
             errors.append(ItemError(item.item_id, index, message))
     if rows:
-        insert_rows(connection, _items, rows)
-        insert_rows(
-            connection,
-            _free,
-            [
-                {
-                    "campaign_id": campaign_id,
-                    "gold": row["gold_choice"] is not None,
-                    "shuffle_key": row["shuffle_key"],
-                    "item_id": row["item_id"],
-                }
-                for row in rows
-            ],
-        )
-        n_free = sum(row["gold_choice"] is None for row in rows)
-        _count_items(connection, campaign_id, n_added=len(rows), n_freed=n_free)
+        insert_rows(connection, _items, ("campaign_id", "item_id", "fields_json", "shuffle_key", "gold_choice"), rows)
+        free = [(campaign_id, gold is not None, key, item_id) for _, item_id, _, key, gold in rows]
+        # In the sequence of the table.
+        free.sort()
+        insert_rows(connection, _free, ("campaign_id", "gold", "shuffle_key", "item_id"), free)
+        _count_items(connection, campaign_id, n_added=len(rows), n_freed=sum(row[4] is None for row in rows))
     return AddedItems(len(rows), n_duplicate, errors)
 
 
@@ -181,16 +165,9 @@ def score_items(connection: Connection, campaign_id: str, scores: Sequence[tuple
                 f"item {item_id!r} is not in the pool of {campaign_id!r}; add it first",
                 field=f"scores[{index}].item_id",
             )
-    rows = [
-        {
-            "campaign_id": campaign_id,
-            "shuffle_key": shuffle_key(campaign_id, item_id),
-            "item_id": item_id,
-            "uncertainty": uncertainty,
-        }
-        for item_id, uncertainty in scores
-    ]
-    insert_rows(connection, _scores, rows, replacing="uncertainty")
+    names = ("campaign_id", "shuffle_key", "item_id", "uncertainty")
+    rows = [(campaign_id, shuffle_key(campaign_id, item_id), item_id, uncertainty) for item_id, uncertainty in scores]
+    insert_rows(connection, _scores, names, rows, replacing="uncertainty")
 
 
 def stored_item(row: Any) -> Item:

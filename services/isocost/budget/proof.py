@@ -249,6 +249,15 @@ def _verify_slots(connection: Connection, campaign_id: str) -> None:
         .limit(1)
     ).first()
     _require(wrong is None, campaign_id, f"order {wrong and wrong[0]!r} counts other labels than its rows")
+    items = schema.items
+    of_pool = and_(items.c.campaign_id == slots.c.campaign_id, items.c.item_id == slots.c.item_id)
+    unknown = connection.execute(
+        select(slots.c.item_id)
+        .join_from(slots, items, of_pool, isouter=True)
+        .where(slots.c.campaign_id == campaign_id, items.c.item_id.is_(None))
+        .limit(1)
+    ).first()
+    _require(unknown is None, campaign_id, f"item {unknown and unknown[0]!r} of an order is not in the pool")
     leased = and_(leases.c.lease_id == slots.c.lease_id, leases.c.state == LeaseState.OPEN.name)
     loose = connection.execute(
         select(slots.c.item_id)

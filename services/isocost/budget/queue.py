@@ -217,11 +217,9 @@ def _store_lease(connection: Connection, lease_id: str, request: LeaseRequest, s
             expire_time_us=time_us + duration_us,
         )
     )
-    rows = [
-        {"lease_id": lease_id, "position": place, "order_id": slot.order_id, "order_position": slot.position}
-        for place, slot in enumerate(slots, start=1)
-    ]
-    insert_rows(connection, schema.lease_items, rows)
+    names = ("lease_id", "position", "order_id", "order_position")
+    rows = [(lease_id, place, slot.order_id, slot.position) for place, slot in enumerate(slots, start=1)]
+    insert_rows(connection, schema.lease_items, names, rows)
     for slot in slots:
         connection.execute(
             update(_slots)

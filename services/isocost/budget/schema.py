@@ -219,6 +219,8 @@ labels = Table(
 
 #: The labels that an order awaits, in its own sequence: one row for each annotator (slot) of each item. A row waits
 #: while `label_id` and `lease_id` are NULL and `released` is false; `lease_id` is the lease that has it in hand.
+#: There is no foreign key to `items`, which are never deleted: it would look each item of an order up at a random place
+#: of the pool, and on PostgreSQL lock it there.
 order_items = Table(
     "order_items",
     metadata,
@@ -231,7 +233,6 @@ order_items = Table(
     Column("label_id", String, ForeignKey("labels.label_id"), nullable=True),
     Column("lease_id", String, ForeignKey("leases.lease_id"), nullable=True),
     Column("released", Boolean, nullable=False),
-    ForeignKeyConstraint(["campaign_id", "item_id"], ["items.campaign_id", "items.item_id"]),
     UniqueConstraint("order_id", "item_id", "slot"),
     CheckConstraint("label_id IS NULL OR NOT released", name="labelled_or_released"),
     CheckConstraint("lease_id IS NULL OR (label_id IS NULL AND NOT released)", name="leased_while_pending"),

@@ -94,20 +94,14 @@ def add_chosen(connection: Connection, order: Order, chosen: Subquery) -> int:
 
 def add_given(connection: Connection, order: Order, item_ids: Sequence[str]) -> None:
     """Adds the slots of the named items, in the given sequence."""
+    names = ("order_id", "position", "campaign_id", "item_id", "shuffle_key", "slot", "released")
+    keys = [shuffle_key(order.campaign_id, item_id) for item_id in item_ids]
     rows = [
-        {
-            "order_id": order.order_id,
-            "position": rank * order.overlap + slot + 1,
-            "campaign_id": order.campaign_id,
-            "item_id": item_id,
-            "shuffle_key": shuffle_key(order.campaign_id, item_id),
-            "slot": slot,
-            "released": False,
-        }
-        for rank, item_id in enumerate(item_ids)
+        (order.order_id, rank * order.overlap + slot + 1, order.campaign_id, item_id, key, slot, False)
+        for rank, (item_id, key) in enumerate(zip(item_ids, keys, strict=True))
         for slot in range(order.overlap)
     ]
-    insert_rows(connection, _slots, rows)
+    insert_rows(connection, _slots, names, rows)
 
 
 def slots_of_items(connection: Connection, order_id: str, item_ids: Sequence[str]) -> dict[str, list[Slot]]:
@@ -134,12 +128,11 @@ def _read(connection: Connection, *where: ColumnElement[bool]) -> list[Slot]:
         .where(*where)
         .order_by(_slots.c.order_id, _slots.c.position)
     )
-    return [Slot(*row) for row in connection.execute(query)]
+    return [Slot(*row) for row in connection.execute(query).all()]
 
 
 def fill(connection: Connection, order_id: str, labels: Sequence[tuple[int, str]]) -> None:
     """Writes (position, label_id) into an order's slots; whoever had them in hand has them no longer."""
-    rows = [{"label_id": label_id, "order_id": order_id, "position": position} for position, label_id in labels]
     if connection.dialect.name == "sqlite":
         statement = "UPDATE order_items SET label_id = ?, lease_id = NULL WHERE order_id = ? AND position = ?"
     else:
@@ -148,7 +141,7 @@ def fill(connection: Connection, order_id: str, labels: Sequence[tuple[int, str]
             "FROM unnest(%s::varchar[], %s::varchar[], %s::bigint[]) AS filled (label_id, order_id, position) "
             "WHERE order_items.order_id = filled.order_id AND order_items.position = filled.position"
         )
-    execute_many(connection, statement, ["label_id", "order_id", "position"], rows)
+    execute_many(connection, statement, [(label_id, order_id, position) for position, label_id in labels])
 
 
 def release_pending(connection: Connection, order: Order, *, keep_leased: bool) -> int:

@@ -40,7 +40,6 @@ __all__ = [
 
 _ID_BYTES_MAX = 512
 _CAMPAIGN_OUTPUT = ("state", "create_time")
-_LABEL_OUTPUT = ("label_id", "source_id", "order_id", "create_time", "sequence", "purpose", "lease_id")
 _OBSERVATION_OUTPUT = ("cost", "create_time")
 
 
@@ -192,10 +191,8 @@ def _labels_from_wire(messages: Collection[resources_pb2.Label], n_labels_max: i
     check_count("labels", len(messages), minimum=1, maximum=n_labels_max)
     labels: list[Label] = []
     for index, message in enumerate(messages):
-        _clear(message, _LABEL_OUTPUT)
-        check_count(f"labels[{index}].probabilities", len(message.probabilities), minimum=2, maximum=CHOICES_MAX)
         try:
-            label = Label.from_proto(message)
+            label = _label_from_wire(message)
         except InvalidArgumentError as error:
             field = error.field.removeprefix("labels.")
             raise InvalidArgumentError(
@@ -203,6 +200,21 @@ def _labels_from_wire(messages: Collection[resources_pb2.Label], n_labels_max: i
             ) from None
         labels.append(check_label(index, label))
     return labels
+
+
+def _label_from_wire(message: resources_pb2.Label) -> Label:
+    """The part of a label that its sender decides."""
+    probabilities = tuple(message.probabilities)
+    if not 2 <= len(probabilities) <= CHOICES_MAX:
+        check_count("probabilities", len(probabilities), minimum=2, maximum=CHOICES_MAX)
+    return Label(
+        item_id=message.item_id,
+        probabilities=probabilities,
+        annotator=message.annotator,
+        engine_fingerprint=message.engine_fingerprint,
+        prompt_tokens=message.prompt_tokens,
+        choices_mass=message.choices_mass,
+    )
 
 
 def observation_from_wire(message: resources_pb2.Observation) -> Observation:

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from isocost.core.errors import InvalidArgumentError
 

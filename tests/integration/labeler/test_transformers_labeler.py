@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from isocost.client.labeler import LabelerClient
@@ -19,6 +18,7 @@ from isocost.tasks.model_path import resolve_model
 from isocost.tasks.prompt import FewShotExample
 from isocost.v1 import labeler_service_pb2 as pb
 from isocost.v1 import labeler_service_pb2_grpc, resources_pb2
+from tests.refusals import refusal_of
 
 Serve = Callable[..., Awaitable[LabelerClient]]
 
@@ -181,11 +181,13 @@ async def test_bad_request_gets_one_clear_error(
     if "two_configs" in changes:
         requests.insert(1, requests[0])
     stub = labeler_service_pb2_grpc.LabelerServiceStub(client._channel)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+
+    async def call() -> None:
         async for _ in stub.Label(aiter_of(requests)):
             pass
+
     with pytest.raises(error, match=message):
-        raise from_rpc_error(caught.value)
+        raise from_rpc_error(await refusal_of(call))
 
 
 async def aiter_of(requests: list[pb.LabelRequest]) -> AsyncIterator[pb.LabelRequest]:

@@ -18,6 +18,7 @@ from isocost.core.errors import (
     from_rpc_error,
 )
 from isocost.core.grpc_server import ServiceHost
+from tests.refusals import refusal_of
 from tests.unit.core.conftest import Serve
 from tests.unit.core.echo import EchoService, call
 
@@ -62,9 +63,8 @@ async def test_reflection_names_the_services(serve: Serve) -> None:
 async def test_reflection_needs_a_token_where_calls_do(serve: Serve) -> None:
     host = await serve(EchoService(with_access=True))
     async with open_channel(host.address) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await reflected(channel)
-        assert isinstance(from_rpc_error(caught.value), UnauthenticatedError)
+        refusal = await refusal_of(lambda: reflected(channel))
+        assert isinstance(from_rpc_error(refusal), UnauthenticatedError)
     async with open_channel(host.address, ChannelSettings(token="secret-of-ann")) as channel:
         assert "test.Echo" in await reflected(channel)
 
@@ -72,9 +72,7 @@ async def test_reflection_needs_a_token_where_calls_do(serve: Serve) -> None:
 async def test_reflection_can_be_switched_off(serve: Serve) -> None:
     host = await serve(EchoService(), reflection=False)
     async with open_channel(host.address) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await reflected(channel)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert (await refusal_of(lambda: reflected(channel))).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_message_too_large_is_a_limit(serve: Serve) -> None:

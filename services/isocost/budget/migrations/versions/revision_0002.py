@@ -167,6 +167,7 @@ def _slots() -> None:
         batch.alter_column("shuffle_key", nullable=False)
         batch.create_foreign_key(op.f("fk_order_items_lease_id"), "leases", ["lease_id"], ["lease_id"])
         batch.drop_constraint(op.f("uq_order_items_order_id_item_id"), type_="unique")
+        batch.drop_constraint(op.f("fk_order_items_campaign_id_item_id"), type_="foreignkey")
         batch.create_unique_constraint(op.f("uq_order_items_order_id_item_id_slot"), ["order_id", "item_id", "slot"])
         batch.create_check_constraint(
             op.f("ck_order_items_leased_while_pending"), "lease_id IS NULL OR (label_id IS NULL AND NOT released)"
