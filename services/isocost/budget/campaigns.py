@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from isocost.budget import clock, schema
 from isocost.budget.clock import time_from_us
-from isocost.budget.reads import bind_ids, is_one_of
+from isocost.budget.reads import RowsById
 from isocost.budget.validation import check_text
 from isocost.core.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json
@@ -39,7 +39,7 @@ _campaigns = schema.campaigns
 #: Built once: building a statement costs more than executing it.
 _by_id = select(_campaigns).where(_campaigns.c.campaign_id == bindparam("id"))
 _by_id_locked = _by_id.with_for_update()
-_by_ids = select(_campaigns).where(is_one_of(_campaigns.c.campaign_id))
+_by_ids = RowsById(_campaigns, _campaigns.c.campaign_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,7 @@ def _status(row: Row[Any]) -> CampaignStatus:
 
 def load_statuses(connection: Connection, campaign_ids: Sequence[str]) -> dict[str, CampaignStatus]:
     """Reads several campaigns with their money and counts; those that are not there are left out."""
-    rows = connection.execute(_by_ids, bind_ids(campaign_ids))
-    return {row.campaign_id: _status(row) for row in rows}
+    return {row.campaign_id: _status(row) for row in _by_ids.read(connection, campaign_ids)}
 
 
 def require_status(campaign_id: str, status: CampaignStatus | None) -> CampaignStatus:

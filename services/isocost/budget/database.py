@@ -157,8 +157,8 @@ class Database:
             if self._single_connection is None:
                 self._single_connection = self._single_reader.connect()
             try:
-                with self._single_connection.begin():
-                    yield self._single_connection
+                # SQLAlchemy thinks that a transaction was begun; the database was told of none.
+                yield self._single_connection
             except OperationalError:
                 # A new one next time, whatever became of this one.
                 connection, self._single_connection = self._single_connection, None

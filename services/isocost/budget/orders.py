@@ -13,7 +13,7 @@ from isocost.budget import clock, ledger, schema
 from isocost.budget.campaigns import lock_active, lock_campaign, mark_finished, next_position, read_campaign
 from isocost.budget.clock import time_from_us
 from isocost.budget.leases import close_idle
-from isocost.budget.reads import bind_ids, is_one_of
+from isocost.budget.reads import RowsById
 from isocost.budget.sampling import free_items, take_items
 from isocost.budget.slots import release_pending
 from isocost.budget.sources import read_source
@@ -41,8 +41,7 @@ __all__ = [
 ]
 
 _orders = schema.orders
-#: Built once: building a statement costs more than executing it.
-_by_ids = select(_orders).where(is_one_of(_orders.c.order_id))
+_by_ids = RowsById(_orders, _orders.c.order_id)
 #: Annotators who may be asked for one item.
 OVERLAP_MAX = 100
 #: Longest time to live of an order.
@@ -210,7 +209,7 @@ def read_order(connection: Connection, order_id: str) -> Order:
 
 def load_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, Order]:
     """Reads several orders; those that are not there are left out."""
-    return {row.order_id: _order(row) for row in connection.execute(_by_ids, bind_ids(order_ids))}
+    return {row.order_id: _order(row) for row in _by_ids.read(connection, order_ids)}
 
 
 def require_order(order_id: str, order: Order | None) -> Order:

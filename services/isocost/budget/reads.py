@@ -8,9 +8,9 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, select
 
-__all__ = ["Loader", "ReadsById", "bind_ids", "is_one_of"]
+__all__ = ["Loader", "ReadsById", "RowsById"]
 
 #: Ids of one statement; more wait for the next one.
 _IDS_MAX = 16
@@ -22,22 +22,28 @@ Loader = Callable[[Connection, Sequence[str]], Mapping[str, _Found]]
 _Group = dict[Loader[Any], dict[str, list[asyncio.Future[Any]]]]
 
 
-def is_one_of(column: ColumnElement[str]) -> ColumnElement[bool]:
-    """A condition for the ids of a group, to be executed with `bind_ids`.
+class RowsById:
+    """The rows of a table under some ids, by statements that are built once: that costs more than executing them.
 
-    It always has the same number of parameters: SQLAlchemy writes an IN list of varying length anew each time, which
-    costs as much as the read.
-    """
-    return column.in_([bindparam(name) for name in _NAMES])
-
-
-def bind_ids(ids: Sequence[str]) -> dict[str, str]:
-    """The parameters of `is_one_of`, the last id repeated as often as it takes.
+    The statement for several ids always has the same number of parameters, as SQLAlchemy writes an IN list of varying
+    length anew each time.
 
     Args:
-        ids: One to sixteen.
+        table: What to read.
+        column: Its ids.
     """
-    return dict(zip(_NAMES, (*ids, *[ids[-1]] * (_IDS_MAX - len(ids))), strict=True))
+
+    def __init__(self, table: Table, column: ColumnElement[str]) -> None:
+        self._one = select(table).where(column == bindparam("id"))
+        self._several = select(table).where(column.in_([bindparam(name) for name in _NAMES]))
+
+    def read(self, connection: Connection, ids: Sequence[str]) -> Sequence[Row[Any]]:
+        """The rows that there are, in any sequence, of one to sixteen ids."""
+        if len(ids) == 1:
+            return connection.execute(self._one, {"id": ids[0]}).all()
+        # The last id is repeated as often as it takes.
+        filled = (*ids, *[ids[-1]] * (_IDS_MAX - len(ids)))
+        return connection.execute(self._several, dict(zip(_NAMES, filled, strict=True))).all()
 
 
 class ReadsById:
