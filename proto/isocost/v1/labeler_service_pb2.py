@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from isocost.v1 import resources_pb2 as isocost_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n isocost/v1/labeler_service.proto\x12\nisocost.v1\x1a\x1aisocost/v1/resources.proto\"\x87\x01\n\x0e\x46\x65wShotExample\x12\x36\n\x06\x66ields\x18\x01 \x03(\x0b\x32&.isocost.v1.FewShotExample.FieldsEntry\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\x05\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\rLabelerConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06runner\x18\x02 \x01(\x0e\x32\x12.isocost.v1.Runner\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.isocost.v1.Task\x12\x35\n\x11\x66\x65w_shot_examples\x18\x04 \x03(\x0b\x32\x1a.isocost.v1.FewShotExample\",\n\tItemBatch\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.isocost.v1.Item\"\x9d\x01\n\x0bLabelResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x14\n\x0c\x63hoices_mass\x18\x03 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x03\x12\x1a\n\x12\x65ngine_fingerprint\x18\x05 \x01(\t\x12\x0e\n\x06stored\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"n\n\x0cLabelRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.isocost.v1.LabelerConfigH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.isocost.v1.ItemBatchH\x00\x42\t\n\x07payload\"9\n\rLabelResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.isocost.v1.LabelResult\"p\n\x0ePredictRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.isocost.v1.LabelerConfigH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.isocost.v1.ItemBatchH\x00\x42\t\n\x07payload\";\n\x0fPredictResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.isocost.v1.LabelResult\"\x11\n\x0f\x44\x65scribeRequest\"\\\n\x0bServedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06runner\x18\x02 \x01(\x0e\x32\x12.isocost.v1.Runner\x12\x1a\n\x12\x65ngine_fingerprint\x18\x03 \x01(\t\"\x83\x01\n\x10\x44\x65scribeResponse\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x02 \x01(\t\x12.\n\rserved_models\x18\x03 \x03(\x0b\x32\x17.isocost.v1.ServedModel\x12\x17\n\x0fn_stored_labels\x18\x04 \x01(\x03*J\n\x06Runner\x12\x16\n\x12RUNNER_UNSPECIFIED\x10\x00\x12\x13\n\x0fRUNNER_GENERATE\x10\x01\x12\x13\n\x0fRUNNER_CLASSIFY\x10\x02\x32\xe1\x01\n\x0eLabelerService\x12@\n\x05Label\x12\x18.isocost.v1.LabelRequest\x1a\x19.isocost.v1.LabelResponse(\x01\x30\x01\x12\x46\n\x07Predict\x12\x1a.isocost.v1.PredictRequest\x1a\x1b.isocost.v1.PredictResponse(\x01\x30\x01\x12\x45\n\x08\x44\x65scribe\x12\x1b.isocost.v1.DescribeRequest\x1a\x1c.isocost.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n isocost/v1/labeler_service.proto\x12\nisocost.v1\x1a\x1aisocost/v1/resources.proto\"\x87\x01\n\x0e\x46\x65wShotExample\x12\x36\n\x06\x66ields\x18\x01 \x03(\x0b\x32&.isocost.v1.FewShotExample.FieldsEntry\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\x05\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\rLabelerConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06runner\x18\x02 \x01(\x0e\x32\x12.isocost.v1.Runner\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.isocost.v1.Task\x12\x35\n\x11\x66\x65w_shot_examples\x18\x04 \x03(\x0b\x32\x1a.isocost.v1.FewShotExample\",\n\tItemBatch\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.isocost.v1.Item\"\xd0\x01\n\x0bLabelResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x14\n\x0c\x63hoices_mass\x18\x03 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x03\x12\x1a\n\x12\x65ngine_fingerprint\x18\x05 \x01(\t\x12\x0e\n\x06stored\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x31\n\x0c\x65rror_reason\x18\x08 \x01(\x0e\x32\x1b.isocost.v1.ItemErrorReason\"n\n\x0cLabelRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.isocost.v1.LabelerConfigH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.isocost.v1.ItemBatchH\x00\x42\t\n\x07payload\"9\n\rLabelResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.isocost.v1.LabelResult\"p\n\x0ePredictRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.isocost.v1.LabelerConfigH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.isocost.v1.ItemBatchH\x00\x42\t\n\x07payload\";\n\x0fPredictResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.isocost.v1.LabelResult\"\x11\n\x0f\x44\x65scribeRequest\"\xac\x02\n\x0bServedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06runner\x18\x02 \x01(\x0e\x32\x12.isocost.v1.Runner\x12\x1a\n\x12\x65ngine_fingerprint\x18\x03 \x01(\t\x12$\n\x07scoring\x18\x04 \x01(\x0e\x32\x13.isocost.v1.Scoring\x12\x10\n\x08\x61\x64\x61pters\x18\x05 \x03(\t\x12\x1b\n\x13prompts_per_request\x18\x06 \x01(\x05\x12\x1a\n\x12requests_in_flight\x18\x07 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x08 \x01(\x03\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\t \x01(\x03\x12\x12\n\nn_restarts\x18\n \x01(\x05\x12\x14\n\x0c\x63ircuit_open\x18\x0b \x01(\x08\"\x83\x01\n\x10\x44\x65scribeResponse\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x02 \x01(\t\x12.\n\rserved_models\x18\x03 \x03(\x0b\x32\x17.isocost.v1.ServedModel\x12\x17\n\x0fn_stored_labels\x18\x04 \x01(\x03*J\n\x06Runner\x12\x16\n\x12RUNNER_UNSPECIFIED\x10\x00\x12\x13\n\x0fRUNNER_GENERATE\x10\x01\x12\x13\n\x0fRUNNER_CLASSIFY\x10\x02*\xcf\x01\n\x0fItemErrorReason\x12!\n\x1dITEM_ERROR_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1eITEM_ERROR_REASON_INVALID_ITEM\x10\x01\x12%\n!ITEM_ERROR_REASON_PROMPT_TOO_LONG\x10\x02\x12\'\n#ITEM_ERROR_REASON_REFUSED_BY_ENGINE\x10\x03\x12%\n!ITEM_ERROR_REASON_UNUSABLE_ANSWER\x10\x04*\x8e\x01\n\x07Scoring\x12\x17\n\x13SCORING_UNSPECIFIED\x10\x00\x12\x1d\n\x19SCORING_LOGPROB_TOKEN_IDS\x10\x01\x12\x16\n\x12SCORING_GENERATIVE\x10\x02\x12\x1d\n\x19SCORING_ALLOWED_TOKEN_IDS\x10\x03\x12\x14\n\x10SCORING_CLASSIFY\x10\x04\x32\xe1\x01\n\x0eLabelerService\x12@\n\x05Label\x12\x18.isocost.v1.LabelRequest\x1a\x19.isocost.v1.LabelResponse(\x01\x30\x01\x12\x46\n\x07Predict\x12\x1a.isocost.v1.PredictRequest\x1a\x1b.isocost.v1.PredictResponse(\x01\x30\x01\x12\x45\n\x08\x44\x65scribe\x12\x1b.isocost.v1.DescribeRequest\x1a\x1c.isocost.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FEWSHOTEXAMPLE_FIELDSENTRY']._loaded_options = None
   _globals['_FEWSHOTEXAMPLE_FIELDSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNNER']._serialized_start=1169
-  _globals['_RUNNER']._serialized_end=1243
+  _globals['_RUNNER']._serialized_start=1429
+  _globals['_RUNNER']._serialized_end=1503
+  _globals['_ITEMERRORREASON']._serialized_start=1506
+  _globals['_ITEMERRORREASON']._serialized_end=1713
+  _globals['_SCORING']._serialized_start=1716
+  _globals['_SCORING']._serialized_end=1858
   _globals['_FEWSHOTEXAMPLE']._serialized_start=77
   _globals['_FEWSHOTEXAMPLE']._serialized_end=212
   _globals['_FEWSHOTEXAMPLE_FIELDSENTRY']._serialized_start=167
@@ -45,21 +49,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMBATCH']._serialized_start=370
   _globals['_ITEMBATCH']._serialized_end=414
   _globals['_LABELRESULT']._serialized_start=417
-  _globals['_LABELRESULT']._serialized_end=574
-  _globals['_LABELREQUEST']._serialized_start=576
-  _globals['_LABELREQUEST']._serialized_end=686
-  _globals['_LABELRESPONSE']._serialized_start=688
-  _globals['_LABELRESPONSE']._serialized_end=745
-  _globals['_PREDICTREQUEST']._serialized_start=747
-  _globals['_PREDICTREQUEST']._serialized_end=859
-  _globals['_PREDICTRESPONSE']._serialized_start=861
-  _globals['_PREDICTRESPONSE']._serialized_end=920
-  _globals['_DESCRIBEREQUEST']._serialized_start=922
-  _globals['_DESCRIBEREQUEST']._serialized_end=939
-  _globals['_SERVEDMODEL']._serialized_start=941
-  _globals['_SERVEDMODEL']._serialized_end=1033
-  _globals['_DESCRIBERESPONSE']._serialized_start=1036
-  _globals['_DESCRIBERESPONSE']._serialized_end=1167
-  _globals['_LABELERSERVICE']._serialized_start=1246
-  _globals['_LABELERSERVICE']._serialized_end=1471
+  _globals['_LABELRESULT']._serialized_end=625
+  _globals['_LABELREQUEST']._serialized_start=627
+  _globals['_LABELREQUEST']._serialized_end=737
+  _globals['_LABELRESPONSE']._serialized_start=739
+  _globals['_LABELRESPONSE']._serialized_end=796
+  _globals['_PREDICTREQUEST']._serialized_start=798
+  _globals['_PREDICTREQUEST']._serialized_end=910
+  _globals['_PREDICTRESPONSE']._serialized_start=912
+  _globals['_PREDICTRESPONSE']._serialized_end=971
+  _globals['_DESCRIBEREQUEST']._serialized_start=973
+  _globals['_DESCRIBEREQUEST']._serialized_end=990
+  _globals['_SERVEDMODEL']._serialized_start=993
+  _globals['_SERVEDMODEL']._serialized_end=1293
+  _globals['_DESCRIBERESPONSE']._serialized_start=1296
+  _globals['_DESCRIBERESPONSE']._serialized_end=1427
+  _globals['_LABELERSERVICE']._serialized_start=1861
+  _globals['_LABELERSERVICE']._serialized_end=2086
 # @@protoc_insertion_point(module_scope)

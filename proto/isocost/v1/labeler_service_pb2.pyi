@@ -44,6 +44,70 @@ RUNNER_CLASSIFY: Runner.ValueType  # 2
 """A sequence-classification model with one class for each choice, in the task's order."""
 Global___Runner: _TypeAlias = Runner  # noqa: Y015
 
+class _ItemErrorReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ItemErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemErrorReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ITEM_ERROR_REASON_UNSPECIFIED: _ItemErrorReason.ValueType  # 0
+    """The item has a label."""
+    ITEM_ERROR_REASON_INVALID_ITEM: _ItemErrorReason.ValueType  # 1
+    """It is malformed, or lacks a field that the task's template shows."""
+    ITEM_ERROR_REASON_PROMPT_TOO_LONG: _ItemErrorReason.ValueType  # 2
+    """Its prompt is longer than the model's context."""
+    ITEM_ERROR_REASON_REFUSED_BY_ENGINE: _ItemErrorReason.ValueType  # 3
+    """The engine refuses its prompt."""
+    ITEM_ERROR_REASON_UNUSABLE_ANSWER: _ItemErrorReason.ValueType  # 4
+    """The model's answer is no distribution over the choices: some logit is not finite."""
+
+class ItemErrorReason(_ItemErrorReason, metaclass=_ItemErrorReasonEnumTypeWrapper):
+    """Why an item has no label."""
+
+ITEM_ERROR_REASON_UNSPECIFIED: ItemErrorReason.ValueType  # 0
+"""The item has a label."""
+ITEM_ERROR_REASON_INVALID_ITEM: ItemErrorReason.ValueType  # 1
+"""It is malformed, or lacks a field that the task's template shows."""
+ITEM_ERROR_REASON_PROMPT_TOO_LONG: ItemErrorReason.ValueType  # 2
+"""Its prompt is longer than the model's context."""
+ITEM_ERROR_REASON_REFUSED_BY_ENGINE: ItemErrorReason.ValueType  # 3
+"""The engine refuses its prompt."""
+ITEM_ERROR_REASON_UNUSABLE_ANSWER: ItemErrorReason.ValueType  # 4
+"""The model's answer is no distribution over the choices: some logit is not finite."""
+Global___ItemErrorReason: _TypeAlias = ItemErrorReason  # noqa: Y015
+
+class _Scoring:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScoringEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scoring.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCORING_UNSPECIFIED: _Scoring.ValueType  # 0
+    """In process, where every logit is at hand."""
+    SCORING_LOGPROB_TOKEN_IDS: _Scoring.ValueType  # 1
+    """The log-probabilities of the asked tokens (vLLM 0.32 or newer)."""
+    SCORING_GENERATIVE: _Scoring.ValueType  # 2
+    """Generative scoring, one request for each choice."""
+    SCORING_ALLOWED_TOKEN_IDS: _Scoring.ValueType  # 3
+    """The sampler may choose among the choices only and tells their processed log-probabilities; the mass stays unknown."""
+    SCORING_CLASSIFY: _Scoring.ValueType  # 4
+    """A classification model's logits."""
+
+class Scoring(_Scoring, metaclass=_ScoringEnumTypeWrapper):
+    """How the choices' probabilities are read from a server."""
+
+SCORING_UNSPECIFIED: Scoring.ValueType  # 0
+"""In process, where every logit is at hand."""
+SCORING_LOGPROB_TOKEN_IDS: Scoring.ValueType  # 1
+"""The log-probabilities of the asked tokens (vLLM 0.32 or newer)."""
+SCORING_GENERATIVE: Scoring.ValueType  # 2
+"""Generative scoring, one request for each choice."""
+SCORING_ALLOWED_TOKEN_IDS: Scoring.ValueType  # 3
+"""The sampler may choose among the choices only and tells their processed log-probabilities; the mass stays unknown."""
+SCORING_CLASSIFY: Scoring.ValueType  # 4
+"""A classification model's logits."""
+Global___Scoring: _TypeAlias = Scoring  # noqa: Y015
+
 @_typing.final
 class FewShotExample(_message.Message):
     """One labelled example of a few-shot block."""
@@ -103,7 +167,9 @@ class LabelerConfig(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     FEW_SHOT_EXAMPLES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required. Folder or hub name of the model."""
+    """Required. Folder or hub name of the model; or the folder of a LoRA adapter, such as a finished run's output, which is
+    served on its base model.
+    """
     runner: Global___Runner.ValueType
     """Optional. How it is asked."""
     @_builtins.property
@@ -167,18 +233,25 @@ class LabelResult(_message.Message):
     ENGINE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     choices_mass: _builtins.float
-    """Probability mass of the choices before normalising; 1 for CLASSIFY."""
+    """Probability mass of the choices before normalising; 1 for CLASSIFY; 0 where the server does not tell
+    (SCORING_ALLOWED_TOKEN_IDS).
+    """
     prompt_tokens: _builtins.int
-    """Tokens of the prompt."""
+    """Tokens sent to the model: those of the prompt, and where the choices' first tokens do not tell them apart, those of
+    the further prompts that do.
+    """
     engine_fingerprint: _builtins.str
     """Model, engine and versions that made it."""
     stored: _builtins.bool
     """Whether it came from the store: made earlier, nothing was computed."""
     error: _builtins.str
     """Why the item has no label; empty where it has one. A failure is never stored."""
+    error_reason: Global___ItemErrorReason.ValueType
+    """What kind of error it is."""
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One probability for each choice, summing to 1; empty where error is set."""
@@ -193,10 +266,11 @@ class LabelResult(_message.Message):
         engine_fingerprint: _builtins.str = ...,
         stored: _builtins.bool = ...,
         error: _builtins.str = ...,
+        error_reason: Global___ItemErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices_mass", b"choices_mass", "engine_fingerprint", b"engine_fingerprint", "error", b"error", "item_id", b"item_id", "probabilities", b"probabilities", "prompt_tokens", b"prompt_tokens", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices_mass", b"choices_mass", "engine_fingerprint", b"engine_fingerprint", "error", b"error", "error_reason", b"error_reason", "item_id", b"item_id", "probabilities", b"probabilities", "prompt_tokens", b"prompt_tokens", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,22 +414,56 @@ class ServedModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RUNNER_FIELD_NUMBER: _builtins.int
     ENGINE_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SCORING_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    PROMPTS_PER_REQUEST_FIELD_NUMBER: _builtins.int
+    REQUESTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    N_RESTARTS_FIELD_NUMBER: _builtins.int
+    CIRCUIT_OPEN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Folder or hub name."""
     runner: Global___Runner.ValueType
     """How it is asked."""
     engine_fingerprint: _builtins.str
     """Model, engine and versions."""
+    scoring: Global___Scoring.ValueType
+    """How probabilities are read from its server; found out by a probe when it was first reached."""
+    prompts_per_request: _builtins.int
+    """Prompts in one request to the server now; adapts to the server unless it is set."""
+    requests_in_flight: _builtins.int
+    """Requests in flight at a time now; adapts likewise."""
+    prompt_tokens: _builtins.int
+    """Prompt tokens that the server has been asked since it started, by its own metrics; 0 where it has none."""
+    cached_prompt_tokens: _builtins.int
+    """Of these, tokens that came from its prefix cache and were not computed."""
+    n_restarts: _builtins.int
+    """Times that its server died and was started again."""
+    circuit_open: _builtins.bool
+    """Whether calls to its server are refused at once, for a while, because the last ones failed."""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """LoRA adapters that are loaded on it now, by the names they are served under."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         runner: Global___Runner.ValueType = ...,
         engine_fingerprint: _builtins.str = ...,
+        scoring: Global___Scoring.ValueType = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
+        prompts_per_request: _builtins.int = ...,
+        requests_in_flight: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_prompt_tokens: _builtins.int = ...,
+        n_restarts: _builtins.int = ...,
+        circuit_open: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_fingerprint", b"engine_fingerprint", "model", b"model", "runner", b"runner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "cached_prompt_tokens", b"cached_prompt_tokens", "circuit_open", b"circuit_open", "engine_fingerprint", b"engine_fingerprint", "model", b"model", "n_restarts", b"n_restarts", "prompt_tokens", b"prompt_tokens", "prompts_per_request", b"prompts_per_request", "requests_in_flight", b"requests_in_flight", "runner", b"runner", "scoring", b"scoring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

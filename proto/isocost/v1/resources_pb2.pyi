@@ -582,6 +582,7 @@ class Source(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     UNIT_PRICE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    PRICE_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     """Required. Chosen by the caller, unique in its campaign."""
     kind: Global___SourceKind.ValueType
@@ -590,7 +591,15 @@ class Source(_message.Message):
     """Optional. For MODEL sources: folder or hub name of the weak labeller."""
     @_builtins.property
     def unit_price(self) -> Global___Money:
-        """Required. Price of one label; greater than zero."""
+        """Required. Price of one label; greater than zero. For a metered source, the most that one label may cost: what an order
+        reserves for it.
+        """
+
+    @_builtins.property
+    def price_per_million_tokens(self) -> Global___Money:
+        """Optional. For a metered MODEL source: price of a million prompt tokens. A label then settles at its own prompt_tokens
+        times this, rounded up to a micro, and what was reserved beyond that is released.
+        """
 
     def __init__(
         self,
@@ -599,10 +608,11 @@ class Source(_message.Message):
         kind: Global___SourceKind.ValueType = ...,
         unit_price: Global___Money | None = ...,
         model: _builtins.str = ...,
+        price_per_million_tokens: Global___Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price_per_million_tokens", b"price_per_million_tokens", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "model", b"model", "source_id", b"source_id", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "model", b"model", "price_per_million_tokens", b"price_per_million_tokens", "source_id", b"source_id", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

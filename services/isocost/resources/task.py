@@ -13,10 +13,12 @@ from isocost.core.ids import check_id
 from isocost.core.money import Money
 from isocost.v1 import resources_pb2
 
-__all__ = ["CHOICES_MAX", "Item", "LabelKind", "Source", "SourceKind", "Task"]
+__all__ = ["CHOICES_MAX", "TOKENS_PER_PRICE", "Item", "LabelKind", "Source", "SourceKind", "Task"]
 
 #: vLLM answers at most 128 token ids a request.
 CHOICES_MAX = 128
+#: Metered prices are for a million tokens.
+TOKENS_PER_PRICE = 1_000_000
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -147,14 +149,19 @@ class Source:
     Attributes:
         source_id: Chosen by the caller, unique in its campaign.
         kind: MODEL or HUMAN.
-        unit_price: Price of one label; greater than zero.
+        unit_price: Price of one label; greater than zero. For a metered source, the most that one label may cost.
         model: For MODEL sources, folder or hub name of the weak labeller; else "".
+        price_per_million_tokens: For metered MODEL sources, price of a million prompt tokens; None if fixed.
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
     """
 
     source_id: str
     kind: SourceKind
     unit_price: Money
     model: str = ""
+    price_per_million_tokens: Money | None = None
 
     def __post_init__(self) -> None:
         check_id("source.source_id", self.source_id)
@@ -162,6 +169,30 @@ class Source:
             raise InvalidArgumentError(
                 "source.unit_price", f"{self.unit_price} for {self.source_id!r}; a price must be greater than zero"
             )
+        if self.price_per_million_tokens is not None:
+            self._check_metered(self.price_per_million_tokens)
+
+    def _check_metered(self, price: Money) -> None:
+        field = "source.price_per_million_tokens"
+        if self.kind is not SourceKind.MODEL:
+            raise InvalidArgumentError(field, f"given for {self.source_id!r}; only a MODEL source reads tokens")
+        if price.micros <= 0:
+            raise InvalidArgumentError(field, f"{price} for {self.source_id!r}; a price must be greater than zero")
+        if price.currency_code != self.unit_price.currency_code:
+            raise InvalidArgumentError(
+                field,
+                f"in {price.currency_code}, but unit_price is in {self.unit_price.currency_code}; give one",
+            )
+
+    def label_price(self, prompt_tokens: int) -> Money:
+        """What one label of so many prompt tokens costs: the fixed price, or the metered one rounded up to a micro.
+
+        It may be more than `unit_price`; such a label of a metered source is refused by the budget service.
+        """
+        price = self.price_per_million_tokens
+        if price is None:
+            return self.unit_price
+        return Money(-(-prompt_tokens * price.micros // TOKENS_PER_PRICE), price.currency_code)
 
     @property
     def label_kind(self) -> LabelKind:
@@ -173,10 +204,22 @@ class Source:
         """Converts from the wire."""
         if message.kind not in (kind.value for kind in SourceKind):
             raise InvalidArgumentError("source.kind", "not set; give MODEL or HUMAN")
-        return cls(message.source_id, SourceKind(message.kind), Money.from_proto(message.unit_price), message.model)
+        metered = message.HasField("price_per_million_tokens")
+        return cls(
+            message.source_id,
+            SourceKind(message.kind),
+            Money.from_proto(message.unit_price),
+            message.model,
+            Money.from_proto(message.price_per_million_tokens) if metered else None,
+        )
 
     def to_proto(self) -> resources_pb2.Source:
         """Converts to the wire."""
+        metered = self.price_per_million_tokens
         return resources_pb2.Source(
-            source_id=self.source_id, kind=self.kind.value, unit_price=self.unit_price.to_proto(), model=self.model
+            source_id=self.source_id,
+            kind=self.kind.value,
+            unit_price=self.unit_price.to_proto(),
+            model=self.model,
+            price_per_million_tokens=metered.to_proto() if metered else None,
         )
