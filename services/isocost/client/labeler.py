@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, Self
 
 from isocost.client.call import batches, unary, unwrap_stream
@@ -14,28 +15,111 @@ from isocost.tasks.prompt import FewShotExample
 from isocost.v1 import labeler_service_pb2 as pb
 from isocost.v1 import labeler_service_pb2_grpc
 
-__all__ = ["LabelResult", "LabelerClient", "LabelerDescription", "Runner", "ServedModel"]
+__all__ = [
+    "ItemErrorReason",
+    "LabelResult",
+    "LabelerClient",
+    "LabelerDescription",
+    "Runner",
+    "Scoring",
+    "ServedModel",
+]
 
 Runner = Literal["generate", "classify"]
 
 
+class ItemErrorReason(Enum):
+    """Why an item has no label."""
+
+    INVALID_ITEM = pb.ITEM_ERROR_REASON_INVALID_ITEM
+    """It is malformed, or lacks a field that the task's template shows."""
+    PROMPT_TOO_LONG = pb.ITEM_ERROR_REASON_PROMPT_TOO_LONG
+    """Its prompt is longer than the model's context."""
+    REFUSED_BY_ENGINE = pb.ITEM_ERROR_REASON_REFUSED_BY_ENGINE
+    """The engine refuses its prompt."""
+    UNUSABLE_ANSWER = pb.ITEM_ERROR_REASON_UNUSABLE_ANSWER
+    """The model's answer is no distribution over the choices."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """A label, or the error that the item met; stored is True where the label was made earlier."""
+    """A label, or the error that the item met.
+
+    Attributes:
+        item_id: The item.
+        label: Its label; None where it has an error.
+        stored: Whether the label was made earlier.
+        error: Why it has none; "" where it has one.
+        error_reason: What kind of error it is; None where it has a label.
+    """
 
     item_id: str
     label: Label | None
     stored: bool
     error: str
+    error_reason: ItemErrorReason | None = None
+
+
+class Scoring(Enum):
+    """How the choices' probabilities are read from a server."""
+
+    IN_PROCESS = pb.SCORING_UNSPECIFIED
+    LOGPROB_TOKEN_IDS = pb.SCORING_LOGPROB_TOKEN_IDS
+    GENERATIVE = pb.SCORING_GENERATIVE
+    ALLOWED_TOKEN_IDS = pb.SCORING_ALLOWED_TOKEN_IDS
+    CLASSIFY = pb.SCORING_CLASSIFY
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that is loaded now."""
+    """A model that is loaded now.
+
+    Attributes:
+        model: Folder or hub name.
+        runner: How it is asked.
+        engine_fingerprint: Model, engine and versions.
+        scoring: How probabilities are read from its server, as a probe found out.
+        adapters: LoRA adapters loaded on it, by the names they are served under.
+        prompts_per_request, requests_in_flight: What its server is driven with now.
+        prompt_tokens: Asked of its server since that was started, by the server's metrics; 0 where it has none.
+        cached_prompt_tokens: Of these, what came from its prefix cache.
+        n_restarts: Times that its server died and was started again.
+        circuit_open: Whether calls to its server are refused for a while.
+    """
 
     model: str
     runner: Runner
     engine_fingerprint: str
+    scoring: Scoring = Scoring.IN_PROCESS
+    adapters: tuple[str, ...] = ()
+    prompts_per_request: int = 0
+    requests_in_flight: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    n_restarts: int = 0
+    circuit_open: bool = False
+
+    @property
+    def prefix_cache_hit_rate(self) -> float | None:
+        """Share of the prompt tokens that were not computed, 0 to 1; None where the server does not tell."""
+        return self.cached_prompt_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    @classmethod
+    def from_proto(cls, message: pb.ServedModel) -> ServedModel:
+        """Converts from the wire."""
+        return cls(
+            model=message.model,
+            runner="classify" if message.runner == pb.RUNNER_CLASSIFY else "generate",
+            engine_fingerprint=message.engine_fingerprint,
+            scoring=Scoring(message.scoring),
+            adapters=tuple(message.adapters),
+            prompts_per_request=message.prompts_per_request,
+            requests_in_flight=message.requests_in_flight,
+            prompt_tokens=message.prompt_tokens,
+            cached_prompt_tokens=message.cached_prompt_tokens,
+            n_restarts=message.n_restarts,
+            circuit_open=message.circuit_open,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +134,8 @@ class LabelerDescription:
 
 def _result(message: pb.LabelResult) -> LabelResult:
     if message.error:
-        return LabelResult(message.item_id, None, False, message.error)
+        reason = ItemErrorReason(message.error_reason) if message.error_reason else None
+        return LabelResult(message.item_id, None, False, message.error, reason)
     label = Label(
         item_id=message.item_id,
         probabilities=tuple(message.probabilities),
@@ -130,14 +215,7 @@ class LabelerClient:
     async def describe(self) -> LabelerDescription:
         """What this labeler is: engine, versions, models loaded, labels stored."""
         response = await unary(self._stub.Describe(pb.DescribeRequest()))
-        served = tuple(
-            ServedModel(
-                model.model,
-                "classify" if model.runner == pb.RUNNER_CLASSIFY else "generate",
-                model.engine_fingerprint,
-            )
-            for model in response.served_models
-        )
+        served = tuple(ServedModel.from_proto(model) for model in response.served_models)
         return LabelerDescription(response.engine, response.engine_version, served, response.n_stored_labels)
 
 

@@ -1,4 +1,4 @@
-"""What an engine is: prompts of token ids in, the choices' log-probabilities out."""
+"""What an engine is: prompts of token ids in, log-probabilities of tokens out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from isocost.v1 import labeler_service_pb2 as pb
 
-__all__ = ["ChoiceScores", "Engine", "Runner"]
+if TYPE_CHECKING:
+    from isocost.labeler.adapter import Adapter
+    from isocost.labeler.pace import Pace
+
+__all__ = ["ChoiceScores", "Engine", "EngineStatus", "Runner"]
 
 
 class Runner(Enum):
@@ -59,12 +63,41 @@ class ChoiceScores:
         return tuple(weight / total for weight in weights)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How an engine is read and driven now.
+
+    Attributes:
+        scoring: `pb.Scoring`; how probabilities are read from its server.
+        adapters: Names of the adapters that are loaded.
+        prompts_per_request, requests_in_flight: What it is driven with.
+        prompt_tokens: Asked of its server since that was started, by the server's metrics; 0 where it has none.
+        cached_prompt_tokens: Of these, what came from the prefix cache.
+        n_restarts: Times that its own server was started again.
+        circuit_open: Whether calls are refused for a while.
+    """
+
+    scoring: pb.Scoring.ValueType
+    adapters: tuple[str, ...] = ()
+    prompts_per_request: int = 0
+    requests_in_flight: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    n_restarts: int = 0
+    circuit_open: bool = False
+
+
 class Engine(Protocol):
-    """A loaded model that scores prompts. Several callers may score at a time."""
+    """A loaded model that scores prompts, by itself or under an adapter. Several callers may score at a time."""
+
+    @property
+    def pace(self) -> Pace:
+        """How many prompts it takes at a time."""
+        ...
 
     @property
     def fingerprint(self) -> str:
-        """Model, engine and versions; stored with every label."""
+        """Engine, versions and number format; stored with every label, behind the model."""
         ...
 
     @property
@@ -73,16 +106,28 @@ class Engine(Protocol):
         ...
 
     @property
+    def knows_mass(self) -> bool:
+        """Whether the log-probabilities are among the whole vocabulary, not only among the tokens asked for."""
+        ...
+
+    @property
     def is_broken(self) -> bool:
         """Whether it has given up; a broken engine is replaced when next asked for."""
         ...
 
-    async def score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
-        """Scores each prompt, in the order given.
+    async def status(self) -> EngineStatus:
+        """How it is read and driven now."""
+        ...
+
+    async def score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None = None
+    ) -> list[tuple[float, ...]]:
+        """The log-probability of each token after each prompt, prompts in the order given.
 
         Args:
             prompts: Token ids; none empty.
-            choice_ids: GENERATE: token id of each choice. CLASSIFY: 0 up to the number of classes.
+            token_ids: GENERATE: different token ids. CLASSIFY: 0 up to the number of classes.
+            adapter: On top of the model; None for the model itself.
 
         Raises:
             InvalidArgumentError: the engine refuses one of the prompts, whichever.

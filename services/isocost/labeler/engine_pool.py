@@ -21,6 +21,7 @@ class _Slot:
 
     card: ModelCard
     task: asyncio.Task[Engine]
+    rank: int = 0
     n_users: int = 0
 
     @property
@@ -54,14 +55,19 @@ class EngineLease:
 class EnginePool:
     """Keeps at most `engines_max` engines; a new one replaces the least recently used idle one, or waits for one.
 
+    An engine serves its model and the model's adapters. One that was started without room for an adapter is replaced by
+    one that has it, which serves the model itself as well.
+
     Args:
         factory: Starts the engine of a card.
         engines_max: Engines kept at a time.
+        any_rank: Whether an engine takes adapters of any rank, however it was started.
     """
 
-    def __init__(self, factory: EngineFactory, engines_max: int) -> None:
+    def __init__(self, factory: EngineFactory, engines_max: int, *, any_rank: bool = False) -> None:
         self._factory = factory
         self._engines_max = engines_max
+        self._any_rank = any_rank
         # The least recently used first.
         self._slots: dict[str, _Slot] = {}
         self._changed = asyncio.Event()
@@ -105,9 +111,10 @@ class EnginePool:
     async def _take_slot(self, card: ModelCard) -> _Slot:
         # Nothing between two awaits can be interrupted, so the pool needs no lock.
         key = f"{card.runner.name} {card.location} {card.identity}"
+        rank = card.adapter.rank if card.adapter and not self._any_rank else 0
         while not self._is_closed:
             slot = self._slots.get(key)
-            if slot is not None and slot.is_usable:
+            if slot is not None and slot.is_usable and slot.rank >= rank:
                 self._slots[key] = self._slots.pop(key)
                 slot.n_users += 1
                 return slot
@@ -115,7 +122,7 @@ class EnginePool:
             replaced = None if has_room else self._idle_key(key if slot is not None else None)
             if has_room or replaced is not None:
                 outgoing = self._slots.pop(replaced) if replaced is not None else None
-                slot = _Slot(card, asyncio.create_task(self._start(card, outgoing)), n_users=1)
+                slot = _Slot(card, asyncio.create_task(self._start(card, outgoing)), rank, n_users=1)
                 self._slots[key] = slot
                 return slot
             await self._changed.wait()

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from isocost.core.errors import InvalidArgumentError
+from isocost.labeler.adapter import Adapter, AdapterFiles, is_adapter, materialize, read_adapter
 from isocost.labeler.engine import Runner
+from isocost.labeler.merging import merge
+from isocost.labeler.model_files import ADAPTER_FILES, folder_digest, folder_signature
 from isocost.tasks.model_path import resolve_model
 
-__all__ = ["ModelCard", "ModelCatalog", "folder_digest"]
+__all__ = ["ModelCard", "ModelCatalog"]
 
-#: The files that decide what a model answers; others (cards, manifests, logs) may change freely.
-_DECIDING_FILES = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.bin",
-    "*.bin.index.json",
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "*.model",
-)
-_READ_BYTES = 1 << 20
 #: These model families count positions from the padding id on, and so hold two fewer tokens than positions.
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"}
 _GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -48,6 +35,7 @@ class ModelCard:
         tokenizer: Its Hugging Face tokenizer.
         n_tokens_max: Longest prompt that it can be asked.
         n_classes: CLASSIFY: its number of classes; GENERATE: 0.
+        adapter: The LoRA adapter on top of the model; None for the model itself.
     """
 
     name: str
@@ -58,23 +46,19 @@ class ModelCard:
     tokenizer: Any
     n_tokens_max: int
     n_classes: int
+    adapter: Adapter | None = None
+
+    @property
+    def content(self) -> str:
+        """Identity of the model with its adapter, if any: what decides a label."""
+        return f"{self.identity}+{self.adapter.digest}" if self.adapter else self.identity
 
     @property
     def fingerprint(self) -> str:
-        """A short, readable form of the identity: last part of the location, and 12 digits of digest or commit."""
+        """A short, readable form of the content: last part of the location, and 12 digits of digest or commit."""
         commit = self.identity.rpartition("@")[2]
-        return f"{self.location.rstrip('/').rpartition('/')[2]}@{commit[:12]}"
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256, in hexadecimal, over the names and contents of a model folder's deciding files."""
-    digest = hashlib.sha256()
-    for path in _deciding_files(folder):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+        base = f"{self.location.rstrip('/').rpartition('/')[2]}@{commit[:12]}"
+        return f"{base}+lora@{self.adapter.digest[:12]}" if self.adapter else base
 
 
 class ModelCatalog:
@@ -82,10 +66,12 @@ class ModelCatalog:
 
     Args:
         max_model_len: Longest sequence in tokens; 0 is each model's own limit.
+        state_dir: Where copies of adapters, and models merged from them, are kept.
     """
 
-    def __init__(self, max_model_len: int) -> None:
+    def __init__(self, max_model_len: int, state_dir: Path) -> None:
         self._max_model_len = max_model_len
+        self._state_dir = state_dir.absolute()
         self._cards: dict[tuple[str, Runner, tuple[Any, ...]], ModelCard] = {}
         # One at a time: importing transformers from several threads at once is asking for trouble.
         self._lock = asyncio.Lock()
@@ -103,12 +89,44 @@ class ModelCatalog:
             return await asyncio.to_thread(self._find, name, runner)
 
     def _find(self, name: str, runner: Runner) -> ModelCard:
+        given = Path(name).expanduser()
+        if given.is_dir() and (given / "head.json").is_file():
+            raise InvalidArgumentError(
+                "config.model",
+                f"{name!r} is a head on cached features, which cannot be served; train with tuning: lora or full",
+            )
+        if given.is_dir() and is_adapter(given):
+            return self._find_adapter(name, given, runner)
         location = resolve_model(name, field="config.model")
         folder = Path(location) if Path(location).is_absolute() else None
-        key = (location, runner, _signature(folder) if folder else ())
+        key = (location, runner, folder_signature(folder) if folder else ())
         if key not in self._cards:
             self._cards[key] = self._read(name, location, folder, runner)
         return self._cards[key]
+
+    def _find_adapter(self, name: str, folder: Path, runner: Runner) -> ModelCard:
+        files = read_adapter(name, folder)
+        if files.runner is not runner:
+            wanted = files.runner.name.lower()
+            raise InvalidArgumentError("config.runner", f"{name!r} is an adapter for {wanted}; use runner {wanted}")
+        base = Path(files.base_model)
+        changed = (*folder_signature(folder, ADAPTER_FILES), *(folder_signature(base) if base.is_dir() else ()))
+        key = (str(folder.resolve()), runner, changed)
+        if key not in self._cards:
+            digest = folder_digest(folder, ADAPTER_FILES)
+            self._cards[key] = self._merged(name, files, digest) or replace(
+                self._find(files.base_model, runner), name=name, adapter=materialize(files, digest, self._state_dir)
+            )
+        return self._cards[key]
+
+    def _merged(self, name: str, files: AdapterFiles, digest: str) -> ModelCard | None:
+        """The card of the model that the adapter and its base make; None where servers load the adapter itself."""
+        if files.is_hot_loadable:
+            return None
+        base = Path(files.base_model)
+        of_base = folder_digest(base)[:16] if base.is_dir() else files.base_model.replace("/", "--")
+        target = self._state_dir / "merged" / f"{digest[:32]}-{of_base}"
+        return replace(self._find(str(merge(files, target)), files.runner), name=name)
 
     def _read(self, name: str, location: str, folder: Path | None, runner: Runner) -> ModelCard:
         config, tokenizer = _load(name, location)
@@ -172,13 +190,3 @@ def _n_positions(config: Any) -> int:
         if isinstance(value, int) and value > 0:
             return value - 2 if config.model_type in _OFFSET_POSITIONS else value
     return 2048
-
-
-def _deciding_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in _DECIDING_FILES for path in folder.glob(pattern) if path.is_file()})
-
-
-def _signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of change of each deciding file: where it is the same, so is the content."""
-    stats = [(path.name, path.stat()) for path in _deciding_files(folder)]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)

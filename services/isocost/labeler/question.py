@@ -10,13 +10,14 @@ from isocost.core.ids import content_digest
 from isocost.labeler.engine import Runner
 from isocost.labeler.model_card import ModelCard
 from isocost.resources.task import Task
-from isocost.tasks.prompt import FewShotExample, PromptEncoder, choice_token_ids
+from isocost.tasks.choices import ChoicePass, ChoiceTree
+from isocost.tasks.prompt import FewShotExample, PromptEncoder
 from isocost.v1 import labeler_service_pb2 as pb
 
 __all__ = ["Question", "Request"]
 
 #: Changes where the same question would be put to the model in other words.
-_KEY_VERSION = 1
+_KEY_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Question:
     Attributes:
         request: What the caller wants to ask.
         card: The model.
-        choice_ids: GENERATE: first token of each choice. CLASSIFY: 0 up to the number of classes.
+        tree: How the choices are read. CLASSIFY: one pass, whose token ids are 0 up to the number of classes.
 
     Raises:
         InvalidArgumentError: the choices do not suit the model, or the few-shot block is wrong or too long.
@@ -70,14 +71,14 @@ class Question:
 
     request: Request
     card: ModelCard
-    choice_ids: tuple[int, ...] = field(init=False)
+    tree: ChoiceTree = field(init=False)
     _digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         task = self.request.task
         if self.request.runner is Runner.GENERATE:
             try:
-                choice_ids = choice_token_ids(self.card.tokenizer, task.choices)
+                object.__setattr__(self, "tree", ChoiceTree.build(self.card.tokenizer, task))
                 self.encoder(self.card.n_tokens_max)
             except IsocostError as error:
                 raise InvalidArgumentError(f"config.{error.field}", error.message) from None
@@ -88,14 +89,23 @@ class Question:
                     f"the task has {len(task.choices)} choices, but {self.card.name!r} has {self.card.n_classes} "
                     "classes; give one choice for each class, in the model's order",
                 )
-            choice_ids = tuple(range(self.card.n_classes))
-        object.__setattr__(self, "choice_ids", choice_ids)
+            classes = range(self.card.n_classes)
+            object.__setattr__(self, "tree", ChoiceTree((), tuple((number,) for number in classes)))
         object.__setattr__(self, "_digest", self._content_digest())
 
+    @property
+    def passes(self) -> tuple[ChoicePass, ...]:
+        """The forward passes of one item."""
+        return self.tree.passes
+
     def encoder(self, n_tokens_max: int) -> PromptEncoder:
-        """Turns items into prompts of at most so many tokens."""
+        """Turns items into prompts which, with the longest suffix of the passes, have at most so many tokens."""
         return PromptEncoder(
-            self.card.tokenizer, self.request.task, self.request.few_shot_examples, max_tokens=n_tokens_max
+            self.card.tokenizer,
+            self.request.task,
+            self.request.few_shot_examples,
+            max_tokens=n_tokens_max - max(len(one.suffix) for one in self.passes),
+            lead=self.tree.lead,
         )
 
     def key(self, fields: Mapping[str, str]) -> str:
@@ -111,7 +121,7 @@ class Question:
     def _content_digest(self) -> str:
         examples = [[self._shown(example.fields), example.choice] for example in self.request.few_shot_examples]
         task = self.request.task
-        asked = [_KEY_VERSION, task.template, task.choices, examples, self.card.identity, self.card.runner.name]
+        asked = [_KEY_VERSION, task.template, task.choices, examples, self.card.content, self.card.runner.name]
         return content_digest(asked)
 
     def _shown(self, fields: Mapping[str, str]) -> dict[str, str]:

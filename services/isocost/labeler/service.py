@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import grpc
@@ -13,11 +14,13 @@ import structlog
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.labeler.engine import Engine
 from isocost.labeler.engine_pool import EnginePool
-from isocost.labeler.labelling import Answer, Labelling, WorkInProgress
+from isocost.labeler.labelling import Answer, ItemError, ItemErrorReason, Labelling, WorkInProgress
 from isocost.labeler.model_card import ModelCard, ModelCatalog
+from isocost.labeler.pace import Pace
 from isocost.labeler.question import Question, Request
 from isocost.labeler.settings import LabelerSettings
 from isocost.labeler.store import LabelStore
+from isocost.labeler.tally import Tally, make_collector
 from isocost.labeler.transformers_engine import TransformersEngine
 from isocost.labeler.vllm_engine import VllmEngine
 from isocost.labeler.vllm_process import vllm_version
@@ -30,6 +33,8 @@ __all__ = ["BATCH_ITEMS_MAX", "SERVICE_NAME", "LabelerService"]
 SERVICE_NAME = "isocost.v1.LabelerService"
 #: Items in one message of a stream.
 BATCH_ITEMS_MAX = 10_000
+#: How long work that streams left behind may take when the labeler stops.
+_LEFT_WORK_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
 _StreamRequest = TypeVar("_StreamRequest", pb.LabelRequest, pb.PredictRequest)
@@ -52,12 +57,17 @@ class LabelerService(labeler_service_pb2_grpc.LabelerServiceServicer):
     def __init__(self, settings: LabelerSettings) -> None:
         self._settings = settings
         self._store = LabelStore(settings.state_dir / "labels.sqlite")
-        self._catalog = ModelCatalog(settings.max_model_len)
-        self._pool = EnginePool(self._make_engine, settings.engines_max)
-        self._work = WorkInProgress()
+        self._catalog = ModelCatalog(settings.max_model_len, settings.state_dir)
         self._uses_vllm = settings.engine == "vllm" or (
             settings.engine == "auto" and (bool(settings.vllm_url) or vllm_version() is not None)
         )
+        starts_servers = self._uses_vllm and not settings.vllm_url
+        self._pool = EnginePool(self._make_engine, settings.engines_max, any_rank=not starts_servers)
+        self._work = WorkInProgress()
+        self._tally = Tally()
+        collector = make_collector(self._tally)
+        #: What Prometheus is shown.
+        self.collectors = () if collector is None else (collector,)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the service to a server."""
@@ -78,7 +88,8 @@ class LabelerService(labeler_service_pb2_grpc.LabelerServiceServicer):
         await self._store.open()
 
     async def close(self) -> None:
-        """Ends engines with all their processes, and closes the store."""
+        """Ends engines with all their processes, and closes the store; what streams left behind is stored first."""
+        await self._work.close(_LEFT_WORK_SECONDS)
         await self._pool.close()
         await self._store.close()
 
@@ -106,10 +117,7 @@ class LabelerService(labeler_service_pb2_grpc.LabelerServiceServicer):
         context: grpc.aio.ServicerContext[pb.DescribeRequest, pb.DescribeResponse],  # noqa: ARG002
     ) -> pb.DescribeResponse:
         """What this labeler is; see the proto."""
-        served = [
-            pb.ServedModel(model=card.name, runner=card.runner.value, engine_fingerprint=engine.fingerprint)
-            for card, engine in self._pool.loaded()
-        ]
+        served = [await _served_model(card, engine) for card, engine in self._pool.loaded()]
         if self._uses_vllm:
             engine, version = "vllm", vllm_version() or "remote"
         else:
@@ -126,7 +134,8 @@ class LabelerService(labeler_service_pb2_grpc.LabelerServiceServicer):
     ) -> AsyncIterator[list[pb.LabelResult]]:
         request = await _first_message(requests)
         card = await self._catalog.find(request.model, request.runner)
-        labelling = Labelling(Question(request, card), self._pool, self._settings, store, self._work)
+        pace = Pace(self._settings.prompts_per_request, self._settings.requests_in_flight)
+        labelling = Labelling(Question(request, card), self._pool, store, self._work, self._tally, pace)
         # Closed at once, not by the garbage collector: that cancels the work and gives the engine back.
         async with contextlib.aclosing(labelling.run(_batches(requests))) as parts:
             async for answers in parts:
@@ -135,7 +144,7 @@ class LabelerService(labeler_service_pb2_grpc.LabelerServiceServicer):
     async def _make_engine(self, card: ModelCard) -> Engine:
         engine = VllmEngine(card, self._settings) if self._uses_vllm else TransformersEngine(card, self._settings)
         await engine.start()
-        _log.info("engine_ready", model=card.name, engine=engine.fingerprint)
+        _log.info("engine_ready", model=card.location, engine=engine.fingerprint)
         return engine
 
 
@@ -161,13 +170,26 @@ async def _batches(requests: AsyncIterator[_StreamRequest]) -> AsyncIterator[Seq
             try:
                 elements.append(Item.from_proto(message))
             except InvalidArgumentError as error:
-                elements.append(Answer(message.item_id, None, error=str(error)))
+                refusal = ItemError(ItemErrorReason.INVALID_ITEM, str(error))
+                elements.append(Answer(message.item_id, None, error=refusal))
         yield elements
+
+
+async def _served_model(card: ModelCard, engine: Engine) -> pb.ServedModel:
+    status = await engine.status()
+    return pb.ServedModel(
+        model=card.location if card.adapter else card.name,
+        runner=card.runner.value,
+        engine_fingerprint=f"{replace(card, adapter=None).fingerprint} {engine.fingerprint}",
+        **asdict(status),
+    )
 
 
 def _result(answer: Answer) -> pb.LabelResult:
     if answer.label is None:
-        return pb.LabelResult(item_id=answer.item_id, error=answer.error)
+        error = answer.error
+        assert error is not None, "an item has a label or an error"
+        return pb.LabelResult(item_id=answer.item_id, error=error.message, error_reason=error.reason.value)
     return pb.LabelResult(
         item_id=answer.item_id,
         probabilities=answer.label.probabilities,

@@ -31,11 +31,11 @@ class LabelerSettings(BaseSettings):
     vllm_api_key: SecretStr = SecretStr("")
     """Key sent to the server at `vllm_url`; empty sends none."""
 
-    prompts_per_request: int = Field(64, ge=1, le=1024)
-    """Prompts in one forward batch or HTTP request; 32 to 128 measured best."""
+    prompts_per_request: int = Field(0, ge=0, le=1024)
+    """Prompts in one forward batch or HTTP request; 0 measures the server and chooses (32 to 128 on CPU)."""
 
-    requests_in_flight: int = Field(4, ge=1, le=256)
-    """Requests that an engine works on at a time; times `prompts_per_request` it should reach about 256 prompts."""
+    requests_in_flight: int = Field(0, ge=0, le=256)
+    """Requests that an engine works on at a time; 0 measures the server and chooses (about 4 on CPU)."""
 
     engines_max: int = Field(1, ge=1, le=16)
     """Models kept loaded at a time; one more replaces the least recently used idle one."""
@@ -48,6 +48,9 @@ class LabelerSettings(BaseSettings):
 
     attempts_max: int = Field(4, ge=1, le=20)
     """Times a request is tried before the server counts as away."""
+
+    restarts_max: int = Field(3, ge=0, le=100)
+    """Times that a vLLM server of our own which dies is started again with no answer in between."""
 
     kv_cache_bytes: int = Field(0, ge=0)
     """vLLM's key-value cache; 0 is 1 GiB on CPU and what `gpu_memory_fraction` leaves on a GPU."""

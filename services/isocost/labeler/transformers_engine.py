@@ -9,22 +9,29 @@ C classes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import inspect
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from isocost.core.errors import InvalidArgumentError
-from isocost.labeler.engine import ChoiceScores, Runner
+from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
+from isocost.labeler.adapter import Adapter
+from isocost.labeler.engine import EngineStatus, Runner
 from isocost.labeler.model_card import ModelCard
+from isocost.labeler.pace import Pace
 from isocost.labeler.settings import LabelerSettings
+from isocost.v1 import labeler_service_pb2 as pb
 
 __all__ = ["TransformersEngine"]
 
 #: Bounds of one forward pass: logits_BPV of 16 prompts with a vocabulary of 150,000 take at most 154 MB.
 _PROMPTS_PER_PASS = 16
 _TOKENS_PER_PASS = 8192
+#: What a stream hands over at a time, and how many may wait: there is one model, so more would only wait longer.
+_PROMPTS_PER_CALL = 64
+_CALLS = 2
 
 
 class TransformersEngine:
@@ -43,11 +50,19 @@ class TransformersEngine:
         # One forward pass at a time, and none while the model is being dropped.
         self._lock = threading.Lock()
         self._fingerprint = ""
+        # Adapters that were put on the model, by name.
+        self._adapters: set[str] = set()
+        self.pace = Pace(settings.prompts_per_request or _PROMPTS_PER_CALL, settings.requests_in_flight or _CALLS)
 
     @property
     def fingerprint(self) -> str:
-        """Model, runner, versions and number format."""
+        """Runner, versions and number format."""
         return self._fingerprint
+
+    @property
+    def knows_mass(self) -> bool:
+        """Always: every logit is at hand."""
+        return True
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -67,9 +82,21 @@ class TransformersEngine:
         """
         await asyncio.to_thread(self._load)
 
-    async def score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    async def status(self) -> EngineStatus:
+        """Its adapters and pace."""
+        return EngineStatus(
+            scoring=pb.SCORING_CLASSIFY if self._card.runner is Runner.CLASSIFY else pb.SCORING_UNSPECIFIED,
+            adapters=tuple(sorted(self._adapters)),
+            prompts_per_request=self.pace.prompts_per_request,
+            requests_in_flight=self.pace.requests_in_flight,
+        )
+
+    async def score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None = None
+    ) -> list[tuple[float, ...]]:
         """As `Engine.score`."""
-        return await asyncio.to_thread(self._score, prompts, choice_ids)
+        async with self.pace.slot():
+            return await asyncio.to_thread(self._score, prompts, token_ids, adapter)
 
     async def close(self) -> None:
         """Drops the model."""
@@ -101,29 +128,51 @@ class TransformersEngine:
         version = importlib.metadata.version("transformers")
         device = "cuda" if on_cuda else "cpu"
         runner = self._card.runner.name.lower()
-        self._fingerprint = (
-            f"{self._card.fingerprint} {runner} transformers-{version} torch-{torch.__version__} {name} {device}"
-        )
+        self._fingerprint = f"{runner} transformers-{version} torch-{torch.__version__} {name} {device}"
 
     def _drop(self) -> None:
         with self._lock:
             self._model = None
 
-    def _score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    def _score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None
+    ) -> list[tuple[float, ...]]:
         with self._lock:
             assert self._model is not None, "start() comes first and close() last"
             vocabulary_size = self._model.get_input_embeddings().num_embeddings
-            scores: dict[int, ChoiceScores] = {}
+            scores: dict[int, tuple[float, ...]] = {}
             # Prompts of like length together: less padding.
             order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-            for batch in _passes(order, [len(prompt) for prompt in prompts]):
-                chosen = [prompts[index] for index in batch]
-                if any(not prompt or max(prompt) >= vocabulary_size for prompt in chosen):
-                    raise InvalidArgumentError("fields", "the prompt is empty or has a token that the model lacks")
-                scores.update(zip(batch, self._forward(chosen, choice_ids), strict=True))
+            with self._adapted(adapter):
+                for batch in _passes(order, [len(prompt) for prompt in prompts]):
+                    chosen = [prompts[index] for index in batch]
+                    if any(not prompt or max(prompt) >= vocabulary_size for prompt in chosen):
+                        raise InvalidArgumentError("fields", "the prompt is empty or has a token that the model lacks")
+                    scores.update(zip(batch, self._forward(chosen, token_ids), strict=True))
         return [scores[index] for index in range(len(prompts))]
 
-    def _forward(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    @contextlib.contextmanager
+    def _adapted(self, adapter: Adapter | None) -> Iterator[None]:
+        """The model with the adapter on top, or by itself."""
+        if adapter is None:
+            with self._model.disable_adapter() if self._adapters else contextlib.nullcontext():
+                yield
+            return
+        try:
+            import peft  # noqa: PLC0415 - an extra, takes seconds
+        except ImportError:
+            raise FailedPreconditionError(
+                "an adapter needs peft, which is not installed; install isocost[labeler]", field="config.model"
+            ) from None
+        if not self._adapters:
+            self._model = peft.PeftModel.from_pretrained(self._model, adapter.folder, adapter_name=adapter.name).eval()
+        elif adapter.name not in self._adapters:
+            self._model.load_adapter(adapter.folder, adapter_name=adapter.name)
+        self._adapters.add(adapter.name)
+        self._model.set_adapter(adapter.name)
+        yield
+
+    def _forward(self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int]) -> list[tuple[float, ...]]:
         import torch  # noqa: PLC0415 - loaded by start()
 
         lengths_B = torch.tensor([len(prompt) for prompt in prompts])
@@ -136,11 +185,11 @@ class TransformersEngine:
         with torch.inference_mode():
             if self._card.runner is Runner.CLASSIFY:
                 log_BC = self._model(input_ids=tokens_BT, attention_mask=mask_BT).logits.float().log_softmax(-1)
-                return [ChoiceScores(tuple(row)) for row in log_BC.double().tolist()]
+                return [tuple(row) for row in log_BC.double().tolist()]
             logits_BV = self._last_logits(tokens_BT, mask_BT, lengths_B.to(device) - 1)
             log_BV = logits_BV.float().log_softmax(-1)
-            log_BC = log_BV[:, torch.tensor(list(choice_ids), device=device)]
-        return [ChoiceScores(tuple(row)) for row in log_BC.double().tolist()]
+            log_BC = log_BV[:, torch.tensor(list(token_ids), device=device)]
+        return [tuple(row) for row in log_BC.double().tolist()]
 
     def _last_logits(self, tokens_BT: Any, mask_BT: Any, last_B: Any) -> Any:
         """Next-token logits after each prompt's last token, as logits_BV."""

@@ -3,67 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
-import aiohttp
 import structlog
 
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, IsocostError, UnavailableError
-from isocost.labeler.engine import ChoiceScores, Runner
+from isocost.labeler.adapter import Adapter
+from isocost.labeler.circuit import Circuit
+from isocost.labeler.engine import EngineStatus, Runner
 from isocost.labeler.model_card import ModelCard
+from isocost.labeler.pace import Pace
+from isocost.labeler.scoring import Scoring, find_scoring, read_scores
 from isocost.labeler.settings import LabelerSettings
+from isocost.labeler.vllm_adapters import ServerAdapters
+from isocost.labeler.vllm_http import RefusedError, TransientError, VllmHttp
 from isocost.labeler.vllm_process import VllmProcess
 
-__all__ = ["VLLM_VERSION_MIN", "VllmEngine"]
+__all__ = ["VllmEngine"]
 
 _log = structlog.get_logger(__name__)
 
-#: The first version that answers `logprob_token_ids` over HTTP.
-VLLM_VERSION_MIN = "0.32"
-#: Times that a server of our own which died is started again.
-_RESTARTS_MAX = 1
 _BACKOFF_SECONDS = 0.25
-_BACKOFF_SECONDS_MAX = 4.0
+_BACKOFF_SECONDS_MAX = 8.0
 #: A server whose engine died answers 500 and is gone about a second later.
 _EXIT_WAIT_SECONDS = 3.0
 _KEPT = "labels made so far are stored: repeat the command to go on from here"
-
-
-class _TransientError(Exception):
-    """A request failed in a way that may not last."""
 
 
 class VllmEngine:
     """Scores prompts through a vLLM server; `start` comes first.
 
     Args:
-        card: The model.
+        card: The model; where it has an adapter, a server of our own is started ready for adapters of its rank.
         settings: The labeler's; `vllm_url` names a running server, else one is started and stopped here.
     """
 
     def __init__(self, card: ModelCard, settings: LabelerSettings) -> None:
         self._card = card
         self._settings = settings
-        self._process = None if settings.vllm_url else VllmProcess(card.location, card.revision, card.runner, settings)
-        self._session: aiohttp.ClientSession | None = None
-        self._slots = asyncio.Semaphore(settings.requests_in_flight)
+        self._process = None if settings.vllm_url else _process_of(card, settings)
+        key = "" if self._process else settings.vllm_api_key.get_secret_value()
+        self._http = VllmHttp(settings.vllm_url.rstrip("/"), key, settings.request_timeout_seconds)
+        self.pace = Pace(settings.prompts_per_request, settings.requests_in_flight)
+        self._circuit = Circuit(f"the vLLM server at {self._http.url}")
         self._restarting = asyncio.Lock()
         # Counts the starts of our own server, so that requests which failed together restart it once.
         self._generation = 0
         self._n_restarts = 0
+        self._n_restarts_in_row = 0
         self._is_broken = False
-        self._url = settings.vllm_url.rstrip("/")
-        self._served_name = ""
         self._version = ""
         self._max_prompt_tokens = card.n_tokens_max
+        self._scoring = Scoring.CLASSIFY
+        self._adapters = ServerAdapters(self._http, "", [])
 
     @property
     def fingerprint(self) -> str:
-        """Model, runner, vLLM's version and number format."""
+        """Runner, vLLM's version and number format; of all models and adapters on the server."""
         dtype = self._process.dtype if self._process else "remote"
-        return f"{self._card.fingerprint} {self._card.runner.name.lower()} vllm-{self._version} {dtype}"
+        return f"{self._card.runner.name.lower()} vllm-{self._version} {dtype}"
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -71,26 +71,46 @@ class VllmEngine:
         return self._max_prompt_tokens
 
     @property
+    def knows_mass(self) -> bool:
+        """Whether the server tells probabilities among the whole vocabulary."""
+        return self._scoring.knows_mass
+
+    @property
     def is_broken(self) -> bool:
         """Whether its own server died too often."""
         return self._is_broken
 
+    async def status(self) -> EngineStatus:
+        """How the server is read and driven, and what it says of its prefix cache."""
+        samples: dict[str, float] = {}
+        try:
+            samples = await self._http.metrics()
+        except TransientError as error:
+            _log.info("metrics_unread", url=self._http.url, reason=str(error))
+        cached = samples.get("vllm:prompt_tokens_cached_total", samples.get("vllm:prefix_cache_hits_total", 0.0))
+        return EngineStatus(
+            scoring=self._scoring.value,
+            adapters=self._adapters.names,
+            prompts_per_request=self.pace.prompts_per_request,
+            requests_in_flight=self.pace.requests_in_flight,
+            prompt_tokens=int(samples.get("vllm:prompt_tokens_total", 0.0)),
+            cached_prompt_tokens=int(cached),
+            n_restarts=self._n_restarts,
+            circuit_open=self._circuit.is_open,
+        )
+
     async def start(self) -> None:
-        """Starts the server, where it is our own, and asks it what it serves.
+        """Starts the server, where it is our own, asks it what it serves, and finds out how to read it.
 
         Raises:
             UnavailableError: it does not come up, or there is none at the URL.
             InvalidArgumentError: it does not serve the model.
+            FailedPreconditionError: it tells no probabilities, or refuses the key.
         """
-        key = self._settings.vllm_api_key.get_secret_value()
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._settings.request_timeout_seconds),
-            headers={"Authorization": f"Bearer {key}"} if key and not self._process else None,
-        )
         try:
             if self._process:
                 await self._process.start()
-                self._url = self._process.url
+                self._http.url = self._process.url
             await self._look()
         except BaseException:
             await asyncio.shield(self.close())
@@ -98,35 +118,87 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Ends the server, where it is our own; closing twice does nothing."""
-        if self._session is not None:
-            await self._session.close()
+        await self._http.close()
         if self._process:
             await self._process.stop()
 
-    async def score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    async def score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None = None
+    ) -> list[tuple[float, ...]]:
         """As `Engine.score`; the prompts travel in one request.
 
         Raises:
             InvalidArgumentError: vLLM refuses one of the prompts.
-            FailedPreconditionError: the server is too old, or refuses the key.
+            FailedPreconditionError: the server does not answer for every token, or refuses the key or the adapter.
             UnavailableError: the server is away and did not come back.
         """
-        async with self._slots:
-            for attempt in range(1, self._settings.attempts_max + 1):
-                generation = self._generation
-                try:
-                    return await self._score_once(prompts, choice_ids)
-                except _TransientError as error:
-                    failure = str(error)
-                if self._process and await self._is_gone(self._process, generation):
-                    await self._restart(generation)
-                elif attempt < self._settings.attempts_max:
-                    _log.warning("vllm_request_failed", url=self._url, attempt=attempt, reason=failure)
-                    await asyncio.sleep(min(_BACKOFF_SECONDS_MAX, _BACKOFF_SECONDS * 2**attempt))
+        async with self.pace.slot():
+            self._circuit.enter()
+            try:
+                scores = await self._persist(prompts, token_ids, adapter)
+            except UnavailableError as error:
+                self._circuit.failed(error.message)
+                raise UnavailableError(f"{error.message}; {_KEPT}") from None
+            except IsocostError:
+                self._circuit.succeeded()
+                raise
+            except BaseException:
+                self._circuit.left()
+                raise
+            self._circuit.succeeded()
+        return scores
+
+    async def _persist(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None
+    ) -> list[tuple[float, ...]]:
+        """Asks until the server answers, at most `attempts_max` times; a dead one of our own is started again."""
+        failure = TransientError("")
+        attempt = n_deaths = 0
+        while attempt < self._settings.attempts_max:
+            attempt += 1
+            generation = self._generation
+            start = time.monotonic()
+            try:
+                name = await self._adapters.name_of(adapter) if adapter else self._adapters.base_name
+                scores = await read_scores(self._http, self._scoring, name, prompts, token_ids)
+            except RefusedError as error:
+                self._raise_refused(error)
+            except TransientError as error:
+                failure = error
+            else:
+                self._n_restarts_in_row = 0
+                self.pace.answered(len(prompts), time.monotonic() - start)
+                return scores
+            if self._process and await self._is_gone(self._process, generation):
+                n_deaths += 1
+                if n_deaths > self._settings.restarts_max:
+                    raise UnavailableError(f"vLLM died {n_deaths} times with the same {len(prompts)} prompts")
+                await self._restart(self._process, generation)
+                # It has all its attempts again with the new server.
+                attempt = 0
+            elif attempt < self._settings.attempts_max:
+                _log.warning("vllm_request_failed", url=self._http.url, attempt=attempt, reason=str(failure))
+                backoff_seconds = min(_BACKOFF_SECONDS_MAX, _BACKOFF_SECONDS * 2**attempt)
+                await asyncio.sleep(min(60.0, max(backoff_seconds, failure.retry_seconds)))
         raise UnavailableError(
-            f"the vLLM server at {self._url} failed {self._settings.attempts_max} times ({failure}); "
-            f"see that it runs; {_KEPT}"
+            f"the vLLM server at {self._http.url} failed {self._settings.attempts_max} times ({failure}); see that "
+            "it runs"
         )
+
+    def _raise_refused(self, error: RefusedError) -> NoReturn:
+        url = self._http.url
+        if error.status in (400, 413, 422):
+            raise InvalidArgumentError("fields", f"vLLM refuses the prompt: {error.message}") from None
+        if error.status in (401, 403):
+            raise FailedPreconditionError(
+                f"the vLLM server at {url} refuses the API key ({error.status}); set ISOCOST_LABELER_VLLM_API_KEY",
+                field="vllm_api_key",
+            ) from None
+        raise FailedPreconditionError(
+            f"the vLLM server at {url} answers {error.status} to {error.path} ({error.message}); see that it serves "
+            f"{self._card.name!r} with the {self._card.runner.name.lower()} runner",
+            field="vllm_url",
+        ) from None
 
     async def _is_gone(self, process: VllmProcess, generation: int) -> bool:
         """Whether the server that a request failed with is dead, or being replaced already.
@@ -138,137 +210,74 @@ class VllmEngine:
             return True
         return await process.wait_exited(_EXIT_WAIT_SECONDS)
 
-    async def _score_once(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
-        if self._card.runner is Runner.CLASSIFY:
-            body = {"model": self._served_name, "input": prompts, "use_activation": False}
-            answer = await self._ask("POST", "/classify", body)
-            return [_from_logits(entry["probs"]) for entry in _in_order(answer["data"], len(prompts))]
-        body = {
-            "model": self._served_name,
-            "prompt": prompts,
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": 1,
-            "logprob_token_ids": choice_ids,
-            "return_tokens_as_token_ids": True,
-            "add_special_tokens": False,
-        }
-        answer = await self._ask("POST", "/v1/completions", body)
-        return [self._from_logprobs(entry, choice_ids) for entry in _in_order(answer["choices"], len(prompts))]
-
-    def _from_logprobs(self, entry: dict[str, Any], choice_ids: Sequence[int]) -> ChoiceScores:
-        by_token: dict[str, float] = ((entry.get("logprobs") or {}).get("top_logprobs") or [{}])[0]
-        try:
-            return ChoiceScores(tuple(by_token[f"token_id:{choice_id}"] for choice_id in choice_ids))
-        except KeyError:
-            # A server that does not know a parameter ignores it without a word.
-            raise FailedPreconditionError(
-                f"the vLLM server at {self._url} (version {self._version}) ignores logprob_token_ids and does not "
-                f"answer for every choice; use vLLM {VLLM_VERSION_MIN} or newer",
-                field="vllm_url",
-            ) from None
-
     async def _look(self) -> None:
-        """Reads the server's version, the name under which it serves the model, and its limit."""
+        """Reads the server's version, the name under which it serves the model, and its limit; probes its scoring."""
+        url = self._http.url
         try:
-            version = await self._ask("GET", "/version")
-            served = (await self._ask("GET", "/v1/models"))["data"]
-        except _TransientError as error:
-            raise UnavailableError(
-                f"there is no vLLM server at {self._url} ({error}); start it, or correct vllm_url"
-            ) from None
-        self._version = str(version.get("version", "unknown"))
-        names = {self._card.name, self._card.location}
-        match = [entry for entry in served if names & {entry.get("id"), entry.get("root")}]
-        if not match:
-            ids = ", ".join(repr(entry.get("id")) for entry in served)
-            raise InvalidArgumentError(
-                "config.model", f"the vLLM server at {self._url} does not serve {self._card.name!r} but {ids}"
-            )
-        self._served_name = match[0]["id"]
-        limit = match[0].get("max_model_len")
-        if isinstance(limit, int):
-            answer_tokens = 1 if self._card.runner is Runner.GENERATE else 0
-            self._max_prompt_tokens = min(self._card.n_tokens_max, limit - answer_tokens)
-
-    async def _restart(self, generation: int) -> None:
-        """Starts our own dead server again, once for all requests that failed with it."""
-        assert self._process is not None
-        async with self._restarting:
-            if generation != self._generation:
-                return
-            reason = self._process.describe_failure()
-            if self._is_broken or self._n_restarts >= _RESTARTS_MAX:
-                self._is_broken = True
-                raise UnavailableError(
-                    f"vLLM died while it worked on {self._card.name!r}, also after a new start; {reason}; {_KEPT}"
+            version = await self._http.get("/version")
+            served = (await self._http.get("/v1/models"))["data"]
+            self._version = str(version.get("version", "unknown"))
+            names = {self._card.name, self._card.location}
+            match = [entry for entry in served if names & {entry.get("id"), entry.get("root")}]
+            if not match:
+                ids = ", ".join(repr(entry.get("id")) for entry in served)
+                wanted = self._card.location if self._card.adapter else self._card.name
+                raise InvalidArgumentError(
+                    "config.model", f"the vLLM server at {url} does not serve {wanted!r} but {ids}"
                 )
-            self._n_restarts += 1
-            _log.warning("vllm_restarting", model=self._card.name, reason=reason)
-            try:
-                await self._process.stop()
-                await self._process.start()
-                self._url = self._process.url
-                await self._look()
-            except asyncio.CancelledError:
-                # The stream that happened to do it went away; the next request that fails does it anew.
-                self._n_restarts -= 1
-                raise
-            except IsocostError as error:
-                self._is_broken = True
-                raise UnavailableError(f"vLLM died and could not be started again: {error}; {_KEPT}") from None
-            self._generation += 1
+            base_name = match[0]["id"]
+            limit = match[0].get("max_model_len")
+            generates = self._card.runner is Runner.GENERATE
+            if isinstance(limit, int):
+                self._max_prompt_tokens = min(self._card.n_tokens_max, limit - 1 if generates else limit)
+            if generates:
+                self._scoring = await find_scoring(self._http, base_name, len(self._card.tokenizer))
+            self._adapters = ServerAdapters(self._http, base_name, served)
+        except TransientError as error:
+            raise UnavailableError(
+                f"there is no vLLM server at {url} ({error}); start it, or correct vllm_url"
+            ) from None
+        except RefusedError as error:
+            self._raise_refused(error)
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request; returns the answer's JSON object.
+    async def _restart(self, process: VllmProcess, generation: int) -> None:
+        """Starts our own dead server again, once for all requests that failed with it; waits longer each time.
 
         Raises:
-            _TransientError: no answer, or one that says that a repeat may succeed.
+            UnavailableError: it died too often in a row, with no answer in between, or does not come up.
         """
-        assert self._session is not None, "start() comes first"
-        try:
-            async with self._session.request(method, f"{self._url}{path}", json=body) as response:
-                status = response.status
-                answer = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
-            raise _TransientError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
-        if status == 200 and isinstance(answer, dict):
-            return answer
-        message = _message(answer)
-        if status in (400, 413, 422):
-            raise InvalidArgumentError("fields", f"vLLM refuses the prompt: {message}")
-        if status in (401, 403):
-            raise FailedPreconditionError(
-                f"the vLLM server at {self._url} refuses the API key ({status}); set ISOCOST_LABELER_VLLM_API_KEY",
-                field="vllm_api_key",
-            )
-        if status == 404:
-            raise FailedPreconditionError(
-                f"the vLLM server at {self._url} answers 404 to {path} ({message}); see that it serves "
-                f"{self._card.name!r} with the {self._card.runner.name.lower()} runner",
-                field="vllm_url",
-            )
-        raise _TransientError(f"status {status}: {message}")
+        async with self._restarting:
+            if generation != self._generation and not self._is_broken:
+                return
+            reason = process.describe_failure()
+            while True:
+                if self._is_broken or self._n_restarts_in_row >= self._settings.restarts_max:
+                    self._is_broken = True
+                    raise UnavailableError(
+                        f"vLLM died while it worked on {self._card.name!r}, also after "
+                        f"{self._settings.restarts_max} new starts in a row; {reason}"
+                    )
+                if self._n_restarts_in_row:
+                    await asyncio.sleep(min(_BACKOFF_SECONDS_MAX, _BACKOFF_SECONDS * 2**self._n_restarts_in_row))
+                self._n_restarts += 1
+                self._n_restarts_in_row += 1
+                _log.warning("vllm_restarting", model=self._card.name, reason=reason)
+                try:
+                    await process.stop()
+                    await process.start()
+                    self._http.url = process.url
+                    await self._look()
+                    break
+                except asyncio.CancelledError:
+                    # The stream that happened to do it went away; the next request that fails does it anew.
+                    self._n_restarts_in_row -= 1
+                    raise
+                except IsocostError as error:
+                    reason = error.message
+            self.pace.restart()
+            self._generation += 1
 
 
-def _in_order(entries: list[dict[str, Any]], n_prompts: int) -> list[dict[str, Any]]:
-    """The entries of an answer by their prompts' positions."""
-    if sorted(entry.get("index", -1) for entry in entries) != list(range(n_prompts)):
-        raise _TransientError(f"{len(entries)} answers to {n_prompts} prompts")
-    return sorted(entries, key=lambda entry: int(entry["index"]))
-
-
-def _from_logits(logits: list[float]) -> ChoiceScores:
-    largest = max(logits)
-    log_total = largest + math.log(math.fsum(math.exp(logit - largest) for logit in logits))
-    return ChoiceScores(tuple(logit - log_total for logit in logits))
-
-
-def _message(answer: Any) -> str:
-    """The text of an error answer: vLLM has had two shapes of it."""
-    if isinstance(answer, dict):
-        error = answer.get("error", answer)
-        if isinstance(error, dict):
-            error = error.get("message") or error.get("detail") or error
-        return str(error)[:500]
-    return str(answer)[:500]
+def _process_of(card: ModelCard, settings: LabelerSettings) -> VllmProcess:
+    lora_rank = card.adapter.rank if card.adapter else 0
+    return VllmProcess(card.location, card.revision, card.runner, settings, lora_rank=lora_rank)

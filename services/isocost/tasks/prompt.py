@@ -1,4 +1,4 @@
-"""Prompts: the few-shot block first, the item last, and the token ids of the choices.
+"""Prompts: the few-shot block first, the item last.
 
 Legend: T tokens of one prompt.
 """
@@ -11,8 +11,13 @@ from typing import Any
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.task import Task
+from isocost.tasks.choices import answer_separator
 
-__all__ = ["FewShotExample", "PromptEncoder", "choice_token_ids"]
+__all__ = ["FewShotExample", "PromptEncoder", "PromptTooLongError"]
+
+
+class PromptTooLongError(InvalidArgumentError):
+    """An item whose prompt does not fit into the model's context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,51 +28,35 @@ class FewShotExample:
     choice: int
 
 
-def choice_token_ids(tokenizer: Any, choices: Sequence[str]) -> tuple[int, ...]:
-    """The first token of each choice as it follows a prompt, that is, after a space.
-
-    Only the first token is read (one forward pass an item), so the first tokens must differ.
-
-    Raises:
-        InvalidArgumentError: where a choice has no token, is unknown to the tokenizer, or two first tokens collide.
-    """
-    ids: dict[int, str] = {}
-    for choice in choices:
-        tokens = tokenizer.encode(" " + choice.strip(), add_special_tokens=False)
-        # Some tokenizers write the space as a token of its own; it says nothing about the choice.
-        while len(tokens) > 1 and not tokenizer.decode([tokens[0]]).strip():
-            tokens = tokens[1:]
-        if not tokens or tokens[0] == tokenizer.unk_token_id:
-            raise InvalidArgumentError("task.choices", f"{choice!r} is not in the model's vocabulary; use another word")
-        if tokens[0] in ids:
-            raise InvalidArgumentError(
-                "task.choices",
-                f"{ids[tokens[0]]!r} and {choice!r} begin with the same token; use choices that differ from the start",
-            )
-        ids[tokens[0]] = choice
-    return tuple(ids)
-
-
 class PromptEncoder:
     """Turns items into prompts of token ids for one task, tokenizer and few-shot block.
 
     The block is `question answer` for each example, joined by newlines, and is encoded once; each prompt is the block
-    followed by the item's question, so all prompts share their first tokens and prefix caching hits.
+    followed by the item's question, so all prompts share their first tokens and prefix caching hits. Spaces at the end
+    of a question are dropped: the space before the answer is the answer's (see `isocost.tasks.choices`).
 
     Args:
         tokenizer: A Hugging Face tokenizer.
         task: The question.
         few_shot_examples: The frozen block; may be empty.
         max_tokens: Longest prompt accepted.
+        lead: Token ids that end every prompt: `ChoiceTree.lead`.
 
     Raises:
         InvalidArgumentError: names the example that is wrong, or the block where it is too long.
     """
 
     def __init__(
-        self, tokenizer: Any, task: Task, few_shot_examples: Sequence[FewShotExample] = (), *, max_tokens: int
+        self,
+        tokenizer: Any,
+        task: Task,
+        few_shot_examples: Sequence[FewShotExample] = (),
+        *,
+        max_tokens: int,
+        lead: Sequence[int] = (),
     ) -> None:
         self._tokenizer = tokenizer
+        self._lead = tuple(lead)
         self._task = task
         self._max_tokens = max_tokens
         #: Token ids every prompt begins with; empty without few-shot examples.
@@ -88,10 +77,11 @@ class PromptEncoder:
                     f"{example.choice} is not the index of one of the {len(self._task.choices)} choices",
                 )
             try:
-                question = self._task.render(example.fields)
+                question = self._question(example.fields)
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"few_shot_examples[{index}].{error.field}", error.message) from None
-            lines.append(f"{question} {self._task.choices[example.choice].strip()}\n")
+            answer = self._task.choices[example.choice].strip()
+            lines.append(f"{question}{answer_separator(self._task)}{answer}\n")
         tokens = self._tokenizer.encode("".join(lines), add_special_tokens=False, verbose=False)
         # What the tokenizer puts before a text (beginning of sequence) belongs here; what it puts behind one does not,
         # as the item follows.
@@ -106,17 +96,43 @@ class PromptEncoder:
         Raises:
             InvalidArgumentError: where a field is missing or the prompt is longer than `max_tokens`.
         """
-        text = self._task.render(fields)
-        if self.prefix:
-            # Without special tokens: the block's own beginning-of-sequence token stands at the front already.
-            # Not verbose: the length is checked below, with a message that names the remedy.
-            tokens = [*self.prefix, *self._tokenizer.encode(text, add_special_tokens=False, verbose=False)]
-        else:
-            tokens = list(self._tokenizer.encode(text, verbose=False))
-        if len(tokens) > self._max_tokens:
-            raise InvalidArgumentError(
-                "fields",
-                f"the prompt has {len(tokens)} tokens, more than the model's {self._max_tokens}; "
-                "shorten the item's text or the few-shot block",
-            )
-        return tokens
+        (prompt,) = self.encode_many([fields])
+        if isinstance(prompt, InvalidArgumentError):
+            raise prompt
+        return prompt
+
+    def encode_many(self, items: Sequence[Mapping[str, str]]) -> list[list[int] | InvalidArgumentError]:
+        """The prompt of each item, or why it has none; several times as fast as one by one."""
+        texts: list[str | InvalidArgumentError] = []
+        for fields in items:
+            try:
+                texts.append(self._question(fields))
+            except InvalidArgumentError as error:
+                texts.append(error)
+        # Behind a block without special tokens: its own beginning-of-sequence token stands at the front already. Not
+        # verbose: the length is checked below, with a message that names the remedy.
+        encoded = iter(
+            self._tokenizer(
+                [text for text in texts if isinstance(text, str)],
+                add_special_tokens=not self.prefix,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+            if any(isinstance(text, str) for text in texts)
+            else ()
+        )
+        return [text if isinstance(text, InvalidArgumentError) else self._whole(next(encoded)) for text in texts]
+
+    def _whole(self, tokens: list[int]) -> list[int] | PromptTooLongError:
+        prompt = [*self.prefix, *tokens, *self._lead]
+        if len(prompt) <= self._max_tokens:
+            return prompt
+        return PromptTooLongError(
+            "fields",
+            f"the prompt has {len(prompt)} tokens, more than the model's {self._max_tokens}; "
+            "shorten the item's text or the few-shot block",
+        )
+
+    def _question(self, fields: Mapping[str, str]) -> str:
+        return self._task.render(fields).rstrip(" \t")

@@ -23,7 +23,7 @@ from torch import nn
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.task import Task
-from isocost.tasks.prompt import choice_token_ids
+from isocost.tasks.choices import choice_token_ids
 from isocost.trainer.inputs import Batch
 
 __all__ = [
@@ -224,7 +224,7 @@ def build_classifier(
     dtype = torch.bfloat16 if device.type == "cuda" and method.tuning is Tuning.LORA else torch.float32
     choice_ids: tuple[int, ...] = ()
     if method.head is Head.LANGUAGE_MODEL:
-        choice_ids = choice_token_ids(tokenizer, task.choices)
+        choice_ids = choice_token_ids(tokenizer, task)
         with loading(folder):
             backbone = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     else:

@@ -91,13 +91,23 @@ class Prompts:
 
     An item that is itself part of the few-shot block is asked with the rest of the block: all labels that were paid for
     are trained on, and none gives itself away.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        task: The question.
+        few_shot: The block before every question; may be empty.
+        max_tokens: Longest prompt accepted.
+        lead: Token ids that end every prompt: `ChoiceTree.lead`, where the answer is read from a language model.
     """
 
-    def __init__(self, tokenizer: Any, task: Task, few_shot: Sequence[Example], *, max_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Any, task: Task, few_shot: Sequence[Example], *, max_tokens: int, lead: Sequence[int] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._task = task
         self._few_shot = tuple(few_shot)
         self._max_tokens = max_tokens
+        self._lead = tuple(lead)
         self._encoders: dict[str, PromptEncoder] = {}
 
     def encode(self, examples: Sequence[Example]) -> list[list[int]]:
@@ -123,5 +133,7 @@ class Prompts:
                 for example in self._few_shot
                 if example.item_id != left_out
             ]
-            self._encoders[left_out] = PromptEncoder(self._tokenizer, self._task, block, max_tokens=self._max_tokens)
+            self._encoders[left_out] = PromptEncoder(
+                self._tokenizer, self._task, block, max_tokens=self._max_tokens, lead=self._lead
+            )
         return self._encoders[left_out]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from isocost.resources.method import Method, Tuning
+from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.observation import Evaluation
 from isocost.resources.run import RunProgress, StageResult
+from isocost.tasks.choices import ChoiceTree
 from isocost.trainer.base_model import BaseModel
 from isocost.trainer.classifier import (
     Classifier,
@@ -193,7 +194,9 @@ class _RunModel:
         self._folder = _model_folder(run.base, run.spec.method, state_dir)
         self._tokenizer = load_tokenizer(self._folder)
         n_tokens_max = max_tokens(self._tokenizer, run.base.n_positions)
-        self._prompts = Prompts(self._tokenizer, run.spec.task, run.few_shot, max_tokens=n_tokens_max)
+        reads_choices = run.spec.method.head is Head.LANGUAGE_MODEL
+        self._lead = ChoiceTree.build(self._tokenizer, run.spec.task).lead if reads_choices else ()
+        self._prompts = Prompts(self._tokenizer, run.spec.task, run.few_shot, max_tokens=n_tokens_max, lead=self._lead)
         self._classifier: Classifier | None = None
         self._feature_store: FeatureStore | None = None
         self._inputs: dict[str, Inputs] = {}
@@ -236,7 +239,7 @@ class _RunModel:
         block = [
             f"{example.item_id}:{example.choice}:{json.dumps(dict(example.fields))}" for example in self._run.few_shot
         ]
-        key = (self._run.base.digest, task.template, *task.choices, "", *block, "", examples.digest)
+        key = (self._run.base.digest, task.template, *task.choices, "", *block, f"{self._lead}", examples.digest)
         return self._encode(key, self._prompts, examples)
 
 

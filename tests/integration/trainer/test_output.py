@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.run import RunSpec
 from isocost.resources.task import LabelKind
-from isocost.tasks.prompt import choice_token_ids
+from isocost.tasks.choices import choice_token_ids
 from isocost.trainer.features import pool
 from tests.integration.trainer.weather import RECIPE, Bench, bert_task, llama_task, make_examples, sequential
 
@@ -49,7 +49,7 @@ def test_an_adapter_loads_in_plain_peft_and_repeats_the_predictions(bench: Bench
     spec, output, expected = _run(bench, llama_dir, sequential(recipe=QUICK))
     assert {"adapter_config.json", "adapter_model.safetensors", "isocost.json"} <= {p.name for p in output.iterdir()}
     tokenizer = transformers.AutoTokenizer.from_pretrained(llama_dir)
-    ids = list(choice_token_ids(tokenizer, spec.task.choices))
+    ids = list(choice_token_ids(tokenizer, spec.task))
     base = transformers.AutoModelForCausalLM.from_pretrained(llama_dir)
     untrained = _one_by_one(spec, tokenizer, lambda tokens: base(tokens).logits[0, -1, ids])
     assert np.abs(untrained - expected).max() > 0.05
@@ -75,7 +75,7 @@ def test_an_adapter_on_fewer_layers_names_the_smaller_base(bench: Bench, llama_d
     base = transformers.AutoModelForCausalLM.from_pretrained(base_folder)
     assert base.config.num_hidden_layers == len(base.model.layers) == 1
     tokenizer = transformers.AutoTokenizer.from_pretrained(base_folder)
-    ids = list(choice_token_ids(tokenizer, spec.task.choices))
+    ids = list(choice_token_ids(tokenizer, spec.task))
     model = peft.PeftModel.from_pretrained(base, output).eval()
     found = _one_by_one(spec, tokenizer, lambda tokens: model(tokens).logits[0, -1, ids])
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -113,7 +113,7 @@ def test_a_fully_tuned_language_model_stands_alone(bench: Bench, llama_dir: Path
     spec, output, expected = _run(bench, llama_dir, method)
     model = transformers.AutoModelForCausalLM.from_pretrained(output)
     tokenizer = transformers.AutoTokenizer.from_pretrained(output)
-    ids = list(choice_token_ids(tokenizer, spec.task.choices))
+    ids = list(choice_token_ids(tokenizer, spec.task))
     found = _one_by_one(spec, tokenizer, lambda tokens: model(tokens).logits[0, -1, ids])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

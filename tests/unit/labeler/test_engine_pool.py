@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from isocost.core.errors import InvalidArgumentError, UnavailableError
-from isocost.labeler.engine import ChoiceScores, Runner
+from isocost.labeler.adapter import Adapter
+from isocost.labeler.engine import EngineStatus, Runner
 from isocost.labeler.engine_pool import EnginePool
 from isocost.labeler.model_card import ModelCard
+from isocost.labeler.pace import Pace
 
 
 def card(name: str) -> ModelCard:
@@ -17,13 +21,20 @@ def card(name: str) -> ModelCard:
 
 class FakeEngine:
     max_prompt_tokens = 100
+    knows_mass = True
+    pace = Pace(4, 2)
 
     def __init__(self, name: str, events: list[str]) -> None:
         self.fingerprint = name
         self.is_broken = False
         self._events = events
 
-    async def score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    async def status(self) -> EngineStatus:
+        raise NotImplementedError
+
+    async def score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None = None
+    ) -> list[tuple[float, ...]]:
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -152,3 +163,39 @@ async def test_close_ends_engines_starts_and_waiting() -> None:
             await task
     with pytest.raises(UnavailableError, match="stopping"):
         await pool.acquire(card("a"))
+
+
+def with_adapter(name: str, rank: int) -> ModelCard:
+    return replace(card(name), name=f"{name}+{rank}", adapter=Adapter(f"{rank}" * 64, Path(f"/adapters/{rank}"), rank))
+
+
+async def test_adapters_share_an_engine_that_has_room_for_their_rank() -> None:
+    factory = Factory()
+    pool = EnginePool(factory, 1)
+    for one in (with_adapter("a", 8), with_adapter("a", 8), card("a")):
+        (await pool.acquire(one)).release()
+    assert factory.events == ["start a+8"]
+    (await pool.acquire(with_adapter("a", 16))).release()
+    assert factory.events == ["start a+8", "close a+8", "start a+16"]
+    (await pool.acquire(with_adapter("a", 8))).release()
+    assert len(factory.events) == 3
+
+
+async def test_engine_without_room_for_adapters_is_replaced_when_it_is_idle() -> None:
+    factory = Factory()
+    pool = EnginePool(factory, 2)
+    base = await pool.acquire(card("a"))
+    waiting = asyncio.create_task(pool.acquire(with_adapter("a", 8)))
+    await settle()
+    assert factory.events == ["start a"]
+    base.release()
+    (await waiting).release()
+    assert factory.events == ["start a", "close a", "start a+8"]
+
+
+async def test_engine_that_takes_any_rank_is_shared() -> None:
+    factory = Factory()
+    pool = EnginePool(factory, 1, any_rank=True)
+    for one in (card("a"), with_adapter("a", 8), with_adapter("a", 64)):
+        (await pool.acquire(one)).release()
+    assert factory.events == ["start a"]

@@ -12,13 +12,15 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from isocost.core.errors import InvalidArgumentError, UnavailableError
-from isocost.labeler.engine import ChoiceScores, Engine, Runner
+from isocost.labeler.adapter import Adapter
+from isocost.labeler.engine import Engine, EngineStatus, Runner
 from isocost.labeler.engine_pool import EnginePool
-from isocost.labeler.labelling import Answer, Labelling, WorkInProgress
+from isocost.labeler.labelling import Answer, ItemError, ItemErrorReason, Labelling, WorkInProgress
 from isocost.labeler.model_card import ModelCard
+from isocost.labeler.pace import Pace
 from isocost.labeler.question import Question, Request
-from isocost.labeler.settings import LabelerSettings
 from isocost.labeler.store import LabelStore
+from isocost.labeler.tally import Tally
 from isocost.resources.task import Item, Task
 
 WORDS = ["<unk>", "is", "?", "no", "yes", "bad", *(f"w{number}" for number in range(500))]
@@ -39,21 +41,28 @@ class FakeEngine:
     fingerprint = "fake 1"
     max_prompt_tokens = 8
     is_broken = False
+    knows_mass = True
 
     def __init__(self) -> None:
+        self.pace = Pace(4, 2)
         self.calls: list[list[int]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.failures: list[Exception] = []
 
-    async def score(self, prompts: Sequence[Sequence[int]], choice_ids: Sequence[int]) -> list[ChoiceScores]:
+    async def status(self) -> EngineStatus:
+        raise NotImplementedError
+
+    async def score(
+        self, prompts: Sequence[Sequence[int]], token_ids: Sequence[int], adapter: Adapter | None = None
+    ) -> list[tuple[float, ...]]:
         self.calls.append([prompt[1] for prompt in prompts])
         await self.may_answer.wait()
         if self.failures:
             raise self.failures.pop()
         if any(BAD in prompt for prompt in prompts):
             raise InvalidArgumentError("fields", "one of the prompts is bad")
-        return [ChoiceScores((math.log(0.5 - p), math.log(p))) for p in (prompt[1] / 2000 for prompt in prompts)]
+        return [(math.log(0.5 - p), math.log(p)) for p in (prompt[1] / 2000 for prompt in prompts)]
 
     async def close(self) -> None:
         return
@@ -72,7 +81,7 @@ class Bench:
         self.pool = EnginePool(self._start, 1)
         self.store = store
         self.work = WorkInProgress()
-        self.settings = LabelerSettings(prompts_per_request=4, requests_in_flight=2)
+        self.tally = Tally()
         self.question = Question(Request("m", Runner.GENERATE, TASK), make_card())
 
     async def _start(self, card: ModelCard) -> Engine:
@@ -80,7 +89,7 @@ class Bench:
         return self.engine
 
     def labelling(self, *, keep: bool = True) -> Labelling:
-        return Labelling(self.question, self.pool, self.settings, self.store if keep else None, self.work)
+        return Labelling(self.question, self.pool, self.store if keep else None, self.work, self.tally, Pace(4, 2))
 
     async def run(self, elements: Sequence[Item | Answer], *, keep: bool = True) -> dict[str, Answer]:
         return {a.item_id: a async for part in self.labelling(keep=keep).run(batches(elements)) for a in part}
@@ -118,7 +127,7 @@ async def test_each_item_gets_one_answer(bench: Bench) -> None:
     assert label.probabilities == pytest.approx((1 - expected, expected))
     assert label.choices_mass == pytest.approx(0.5)
     assert label.prompt_tokens == 3
-    assert label.engine_fingerprint == "fake 1"
+    assert label.engine_fingerprint == "m@0 fake 1"
     # The calls run side by side: which of them reaches the engine first is nobody's promise.
     assert sorted(len(call) for call in bench.engine.calls) == [3, 4, 4]
 
@@ -152,16 +161,17 @@ async def test_predictions_are_computed_anew_and_not_stored(bench: Bench) -> Non
 async def test_bad_items_get_their_own_errors(bench: Bench) -> None:
     long = Item("long", {"word": "w1 " * 20})
     missing = Item("missing", {"wort": "w1"})
-    refused = Answer("refused", None, error="item_id: empty")
+    refused = Answer("refused", None, error=ItemError(ItemErrorReason.INVALID_ITEM, "item_id: empty"))
     answers = await bench.run([*items("w1", "bad", "w2"), long, missing, refused, *items("w3")])
     errors = {item_id: answer.error for item_id, answer in answers.items() if answer.error}
     assert errors == {
-        "item-bad": "fields: one of the prompts is bad",
-        "long": (
-            "fields: the prompt has 22 tokens, more than the model's 8; shorten the item's text or the few-shot block"
+        "item-bad": ItemError(ItemErrorReason.REFUSED_BY_ENGINE, "fields: one of the prompts is bad"),
+        "long": ItemError(
+            ItemErrorReason.PROMPT_TOO_LONG,
+            "fields: the prompt has 22 tokens, more than the model's 8; shorten the item's text or the few-shot block",
         ),
-        "missing": "fields.word: missing; the task's template shows {word}",
-        "refused": "item_id: empty",
+        "missing": ItemError(ItemErrorReason.INVALID_ITEM, "fields.word: missing; the task's template shows {word}"),
+        "refused": ItemError(ItemErrorReason.INVALID_ITEM, "item_id: empty"),
     }
     assert all(answer.label for item_id, answer in answers.items() if item_id not in errors)
     assert await bench.store.count() == 3, "no failure is stored"
@@ -189,18 +199,80 @@ async def test_streams_do_not_compute_the_same_item_twice(bench: Bench) -> None:
     assert not answers["item-w3"].stored
 
 
-async def test_stream_takes_over_what_another_gave_up(bench: Bench) -> None:
+async def test_work_of_a_stream_that_went_away_is_finished_and_stored(bench: Bench) -> None:
     bench.engine.may_answer.clear()
+    first = asyncio.create_task(bench.run(items("w1")))
+    await until(lambda: bench.engine.calls)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.create_task(bench.run(items("w1")))
+    bench.engine.may_answer.set()
+    assert (await second)["item-w1"].stored
+    assert bench.engine.words == ["w1"], "it was sent once"
+
+
+async def test_stream_takes_over_what_failed_with_another(bench: Bench) -> None:
+    bench.engine.may_answer.clear()
+    bench.engine.failures = [UnavailableError("gone")]
     first = asyncio.create_task(bench.run(items("w1")))
     await until(lambda: bench.engine.calls)
     second = asyncio.create_task(bench.run(items("w1")))
     await asyncio.sleep(0)
+    bench.engine.may_answer.set()
+    with pytest.raises(UnavailableError):
+        await first
+    assert not (await second)["item-w1"].stored
+    assert bench.engine.words == ["w1", "w1"]
+
+
+async def test_work_left_behind_is_given_up_when_the_labeler_stops(bench: Bench) -> None:
+    bench.engine.may_answer.clear()
+    first = asyncio.create_task(bench.run(items("w1")))
+    await until(lambda: bench.engine.calls)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    bench.engine.may_answer.set()
-    assert not (await second)["item-w1"].error
-    assert bench.engine.words == ["w1", "w1"]
+    await bench.work.close(timeout_seconds=0.01)
+    assert await bench.store.count() == 0
+    lease = await asyncio.wait_for(bench.pool.acquire(make_other_card()), 5)
+    assert lease.engine is bench.engine, "the engine was given back"
+
+
+async def test_tally_counts_what_was_done(bench: Bench) -> None:
+    await bench.run(items("w1", "w2"))
+    await bench.run([*items("w2", "w3"), Item("missing", {"wort": "w1"})])
+    tally = bench.tally
+    assert (tally.n_computed, tally.n_stored, tally.n_prompts, tally.n_prompt_tokens) == (3, 1, 3, 9)
+    assert dict(tally.n_errors) == {"INVALID_ITEM": 1}
+
+
+async def test_choices_that_share_their_first_token_take_more_passes(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path / "tree.sqlite")
+    await store.open()
+    bench = Bench(store)
+    task = Task("t", "is {word} ?", ("no", "yes w1", "yes w2"))
+    bench.question = Question(Request("m", Runner.GENERATE, task), make_card())
+    no, yes, w1, w2 = (WORDS.index(word) for word in ("no", "yes", "w1", "w2"))
+    asked: list[tuple[list[int], tuple[int, ...]]] = []
+
+    async def score(prompts: Any, token_ids: Any, adapter: Any = None) -> list[tuple[float, ...]]:
+        asked.extend((prompt[3:], tuple(token_ids)) for prompt in prompts)
+        shares = {no: 0.5, yes: 0.3, w1: 0.25, w2: 0.5}
+        return [tuple(math.log(shares[token]) for token in token_ids) for _ in prompts]
+
+    bench.engine.score = score  # type: ignore[method-assign]
+    label = (await bench.run(items("w9")))["item-w9"].label
+    assert sorted(asked) == [([], (no, yes)), ([yes], (w1, w2))]
+    assert label is not None
+    assert label.choices_mass == pytest.approx(0.5 + 0.3 * 0.25 + 0.3 * 0.5)
+    assert label.probabilities == pytest.approx([value / 0.725 for value in (0.5, 0.075, 0.15)])
+    assert label.prompt_tokens == 3 + 4
+    # The longest prompt leaves room for the answer's shared tokens.
+    longest = (await bench.run([Item("l", {"word": "w1 " * 6})]))["l"]
+    assert longest.error is not None
+    assert longest.error.reason is ItemErrorReason.PROMPT_TOO_LONG
+    await store.close()
 
 
 async def test_server_that_goes_away_ends_the_stream_and_keeps_what_was_made(bench: Bench) -> None:

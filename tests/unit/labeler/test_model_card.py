@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from isocost.core.errors import InvalidArgumentError
 from isocost.labeler import model_card
 from isocost.labeler.engine import Runner
-from isocost.labeler.model_card import ModelCatalog, folder_digest
+from isocost.labeler.model_card import ModelCatalog
+from isocost.labeler.model_files import folder_digest
 from isocost.labeler.question import Question, Request
 from isocost.resources.task import Task
 from isocost.tasks.prompt import FewShotExample
@@ -41,16 +42,16 @@ def test_digest_is_of_what_decides_the_answers(tmp_path: Path) -> None:
 
 async def test_limits_of_a_generating_model(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "m")
-    card = await ModelCatalog(0).find(str(folder), Runner.GENERATE)
+    card = await ModelCatalog(0, tmp_path).find(str(folder), Runner.GENERATE)
     assert card.n_tokens_max == 63, "one place is the answer's"
     assert card.fingerprint.startswith("m@")
-    assert (await ModelCatalog(16).find(str(folder), Runner.GENERATE)).n_tokens_max == 15
+    assert (await ModelCatalog(16, tmp_path).find(str(folder), Runner.GENERATE)).n_tokens_max == 15
 
 
 async def test_limits_of_a_classifying_model(tmp_path: Path) -> None:
     labels = {"id2label": {"0": "a", "1": "b", "2": "c"}}
     folder = make_folder(tmp_path / "m", "LlamaForSequenceClassification", **labels)
-    card = await ModelCatalog(0).find(str(folder), Runner.CLASSIFY)
+    card = await ModelCatalog(0, tmp_path).find(str(folder), Runner.CLASSIFY)
     assert (card.n_tokens_max, card.n_classes) == (64, 3)
 
 
@@ -63,7 +64,7 @@ async def test_card_is_remembered_until_the_files_change(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(model_card, "folder_digest", counting)
     folder = make_folder(tmp_path / "m")
-    catalog = ModelCatalog(0)
+    catalog = ModelCatalog(0, tmp_path)
     first = await catalog.find(str(folder), Runner.GENERATE)
     assert await catalog.find(str(folder), Runner.GENERATE) is first
     assert len(digested) == 1
@@ -82,13 +83,13 @@ async def test_card_is_remembered_until_the_files_change(tmp_path: Path, monkeyp
 async def test_wrong_kind_of_model_is_refused(tmp_path: Path, architecture: str, runner: Runner, message: str) -> None:
     folder = make_folder(tmp_path / "m", architecture)
     with pytest.raises(InvalidArgumentError, match=message) as caught:
-        await ModelCatalog(0).find(str(folder), runner)
+        await ModelCatalog(0, tmp_path).find(str(folder), runner)
     assert caught.value.field == "config.runner"
 
 
 async def test_model_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    catalog = ModelCatalog(0)
+    catalog = ModelCatalog(0, tmp_path)
     for name in ("", "org/no-such-model", str(tmp_path / "nowhere")):
         with pytest.raises(InvalidArgumentError) as caught:
             await catalog.find(name, Runner.GENERATE)
@@ -102,13 +103,13 @@ async def test_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
     with pytest.raises(InvalidArgumentError, match="the tokenizer of"):
-        await ModelCatalog(0).find(str(folder), Runner.GENERATE)
+        await ModelCatalog(0, tmp_path).find(str(folder), Runner.GENERATE)
 
 
 async def test_question_names_what_does_not_suit_the_model(tmp_path: Path) -> None:
-    generating = await ModelCatalog(0).find(str(make_folder(tmp_path / "g")), Runner.GENERATE)
+    generating = await ModelCatalog(0, tmp_path).find(str(make_folder(tmp_path / "g")), Runner.GENERATE)
     classifier = make_folder(tmp_path / "c", "LlamaForSequenceClassification")
-    classifying = await ModelCatalog(0).find(str(classifier), Runner.CLASSIFY)
+    classifying = await ModelCatalog(0, tmp_path).find(str(classifier), Runner.CLASSIFY)
     two, three = (Task("t", "{x}", choices) for choices in (("no", "yes"), ("no", "yes", "perhaps")))
     example = FewShotExample({"y": "1"}, 0)
     cases = [

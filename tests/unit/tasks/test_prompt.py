@@ -1,14 +1,14 @@
-"""Prompts and the choices' tokens, on small tokenizers of the kinds that matter."""
+"""Prompts: what stands where."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE, WordLevel
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.task import Task
-from isocost.tasks.prompt import FewShotExample, PromptEncoder, choice_token_ids
+from isocost.tasks.prompt import FewShotExample, PromptEncoder
 
 WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "is", "red", "blue", "?", "yes", "no", "yes-man"]
 TASK = Task("colour", "is {word} ?", ("no", "yes"))
@@ -24,40 +24,8 @@ def word_level(template: str = "<bos> $A") -> PreTrainedTokenizerFast:
     )
 
 
-def metaspace() -> PreTrainedTokenizerFast:
-    """As Llama 2's: a leading space becomes a token of its own."""
-    vocabulary = {token: index for index, token in enumerate(["<unk>", "▁", "y", "n", "o", "▁y", "▁n", "e", "s"])}
-    tokenizer = Tokenizer(BPE(vocabulary, [("▁", "y"), ("▁", "n")], unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-
-
 def words(ids: list[int]) -> list[str]:
     return [WORDS[token] for token in ids]
-
-
-def test_choice_is_its_first_token() -> None:
-    assert choice_token_ids(word_level(), ("no", " yes ")) == (WORDS.index("no"), WORDS.index("yes"))
-
-
-def test_space_that_is_a_token_of_its_own_is_skipped() -> None:
-    tokenizer = metaspace()
-    assert tokenizer.tokenize(" no")[0] == "▁", "the case this test is about"
-    ids = choice_token_ids(tokenizer, ("no", "yes"))
-    assert tokenizer.convert_ids_to_tokens(ids) == ["▁n", "▁y"]
-
-
-def test_colliding_choices_are_named() -> None:
-    tokenizer = metaspace()
-    with pytest.raises(InvalidArgumentError, match="'no' and 'nse' begin with the same token") as caught:
-        choice_token_ids(tokenizer, ("no", "nse"))
-    assert caught.value.field == "task.choices"
-
-
-def test_choice_outside_the_vocabulary_is_named() -> None:
-    with pytest.raises(InvalidArgumentError, match="'green' is not in the model's vocabulary"):
-        choice_token_ids(word_level(), ("no", "green"))
 
 
 def test_prompt_without_examples_is_the_question_as_the_tokenizer_marks_it() -> None:
@@ -109,3 +77,28 @@ def test_block_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="the block alone has 5 tokens") as caught:
         PromptEncoder(word_level(), TASK, [FewShotExample({"word": "red"}, 1)], max_tokens=5)
     assert caught.value.field == "few_shot_examples"
+
+
+def test_spaces_at_the_end_of_a_question_are_dropped_and_a_lead_ends_the_prompt() -> None:
+    spaced = Task("colour", "is {word} ?  ", ("no", "yes"))
+    encoder = PromptEncoder(word_level(), spaced, max_tokens=10, lead=[WORDS.index("?")])
+    assert words(encoder.encode({"word": "red"})) == ["<bos>", "is", "red", "?", "?"]
+
+
+def test_block_puts_answers_where_the_question_leaves_room_for_them() -> None:
+    class Recorder:
+        unk_token_id = None
+
+        def encode(self, text: str, **_: object) -> list[int]:
+            texts.append(text)
+            return [0]
+
+    texts: list[str] = []
+    PromptEncoder(
+        Recorder(), Task("t", "is {word}?\nA: ", ("no", "yes")), [FewShotExample({"word": "x"}, 1)], max_tokens=9
+    )
+    PromptEncoder(
+        Recorder(), Task("t", "is {word}?\n", ("no", "yes")), [FewShotExample({"word": "x"}, 1)], max_tokens=9
+    )
+    assert texts[0] == "is x?\nA: yes\n"
+    assert texts[2] == "is x?\nyes\n"
