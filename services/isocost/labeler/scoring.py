@@ -69,8 +69,8 @@ async def find_scoring(http: VllmHttp, model: str, n_vocabulary: int) -> Scoring
                 raise
             reasons.append(f"{scoring.name.lower()}: {error.message or error.status}")
             continue
-        except FailedPreconditionError as error:
-            reasons.append(f"{scoring.name.lower()}: {error.message}")
+        except FailedPreconditionError:
+            reasons.append(f"{scoring.name.lower()}: ignored")
             continue
         # Only processed log-probabilities are normalised over the allowed tokens.
         total = math.fsum(math.exp(score) for score in scores)
@@ -124,11 +124,14 @@ async def _complete(
     scores = []
     for entry in _in_order(answer.get("choices"), len(prompts)):
         by_token: dict[str, float] = ((entry.get("logprobs") or {}).get("top_logprobs") or [{}])[0]
+        if not by_token:
+            # So answers a server that is shutting down: with success, and nothing.
+            raise TransientError("an answer without log-probabilities")
         try:
             scores.append(tuple(by_token[key] for key in keys))
         except KeyError:
             raise FailedPreconditionError(
-                f"the vLLM server at {http.url} does not answer for every choice: it ignores {[*asked][-1]}; {_NEEDED}",
+                f"the vLLM server at {http.url} ignores {[*asked][-1]} and does not answer for every choice; {_NEEDED}",
                 field="vllm_url",
             ) from None
     return scores

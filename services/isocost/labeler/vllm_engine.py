@@ -111,7 +111,7 @@ class VllmEngine:
             if self._process:
                 await self._process.start()
                 self._http.url = self._process.url
-            await self._look()
+            await self._look_patiently()
         except BaseException:
             await asyncio.shield(self.close())
             raise
@@ -210,6 +210,22 @@ class VllmEngine:
             return True
         return await process.wait_exited(_EXIT_WAIT_SECONDS)
 
+    async def _look_patiently(self) -> None:
+        """As `_look`, again where the server does not answer: it may be busy, or about to be ready.
+
+        Raises:
+            UnavailableError: it does not answer, however often it is asked.
+        """
+        url = self._http.url
+        for attempt in range(1, self._settings.attempts_max + 1):
+            try:
+                return await self._look()
+            except TransientError as error:
+                failure = error
+            if attempt < self._settings.attempts_max:
+                await asyncio.sleep(max(_BACKOFF_SECONDS * 2**attempt, min(60.0, failure.retry_seconds)))
+        raise UnavailableError(f"there is no vLLM server at {url} ({failure}); start it, or correct vllm_url")
+
     async def _look(self) -> None:
         """Reads the server's version, the name under which it serves the model, and its limit; probes its scoring."""
         url = self._http.url
@@ -233,10 +249,6 @@ class VllmEngine:
             if generates:
                 self._scoring = await find_scoring(self._http, base_name, len(self._card.tokenizer))
             self._adapters = ServerAdapters(self._http, base_name, served)
-        except TransientError as error:
-            raise UnavailableError(
-                f"there is no vLLM server at {url} ({error}); start it, or correct vllm_url"
-            ) from None
         except RefusedError as error:
             self._raise_refused(error)
 
@@ -266,7 +278,7 @@ class VllmEngine:
                     await process.stop()
                     await process.start()
                     self._http.url = process.url
-                    await self._look()
+                    await self._look_patiently()
                     break
                 except asyncio.CancelledError:
                     # The stream that happened to do it went away; the next request that fails does it anew.

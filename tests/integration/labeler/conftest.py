@@ -1,5 +1,6 @@
 """Tiny models of the three kinds that are served, and labelers to serve them."""
 
+import contextlib
 import os
 import random
 import subprocess
@@ -139,6 +140,46 @@ class Kit:
             assert result.label.choices_mass == pytest.approx(mass, abs=1e-4)
 
 
+class Forest:
+    """A task whose choices share tokens, and are beginnings of one another."""
+
+    choices = ("yes", "yes red", "no blue", "no green")
+    task = Task("forest", "question : has {entity} {relation} {value} ? answer :", choices)
+    #: A prompt of 10 tokens, asked as it is, behind "yes" and behind "no".
+    n_tokens = 10 + 11 + 11
+
+    @staticmethod
+    def reference(folder: str, task: Task, items: Sequence[Item]) -> dict[str, tuple[list[float], float]]:
+        """Every token's probability by itself, from plain transformers."""
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+        def after(tokens: list[int]) -> torch.Tensor:
+            with torch.inference_mode():
+                shares: torch.Tensor = model(torch.tensor([tokens])).logits[0, -1].double().softmax(-1)
+            return shares
+
+        answers = {}
+        yes, red, no, blue, green = tokenizer.convert_tokens_to_ids(["yes", "red", "no", "blue", "green"])
+        for item in items:
+            prompt = tokenizer.encode(task.render(item.fields))
+            start, after_yes, after_no = after(prompt), after([*prompt, yes]), after([*prompt, no])
+            # "yes" is what is left of it when it does not go on with "red".
+            values = [
+                float(start[yes] * (1 - after_yes[red])),
+                float(start[yes] * after_yes[red]),
+                float(start[no] * after_no[blue]),
+                float(start[no] * after_no[green]),
+            ]
+            answers[item.item_id] = ([value / sum(values) for value in values], sum(values))
+        return answers
+
+
+@pytest.fixture(scope="session")
+def forest() -> type[Forest]:
+    return Forest
+
+
 @pytest.fixture(scope="session")
 def kit() -> Kit:
     return Kit()
@@ -176,11 +217,22 @@ class LabelerProcess:
         """Its guard, vLLM's server and engine, and whatever else it started."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def find_vllm_server(self, model: str) -> psutil.Process | None:
+        """The server process of the model whose folder ends so; None while there is none."""
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = process.cmdline()
+                serves = "vllm.entrypoints.openai.api_server" in command
+                if not serves or "isocost.labeler.vllm_guard" in command:
+                    continue
+                if command[command.index("--model") + 1].endswith(model):
+                    return process
+        return None
+
     def vllm_server(self, model: str) -> psutil.Process:
         """The server process of the model whose folder ends so."""
-        guards = [child for child in self.family() if "isocost.labeler.vllm_guard" in child.cmdline()]
-        servers = [server for guard in guards for server in guard.children()]
-        (found,) = [one for one in servers if any(part.endswith(model) for part in one.cmdline())]
+        found = self.find_vllm_server(model)
+        assert found is not None
         return found
 
     def vllm_url(self, model: str) -> str:
@@ -189,13 +241,14 @@ class LabelerProcess:
         return f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
 
 
-def start_labeler_process(folder: Path, **environment: str) -> LabelerProcess:
+def start_labeler_process(folder: Path, state: Path | None = None, **environment: str) -> LabelerProcess:
+    folder.mkdir(exist_ok=True)
     address_path = folder / "address"
     script = Path(__file__).with_name("serve_labeler.py")
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "ISOCOST_LABELER_STATE_DIR": str(folder / "labeler"),
+        "ISOCOST_LABELER_STATE_DIR": str(state or folder / "labeler"),
         "ISOCOST_LABELER_KV_CACHE_BYTES": str(256 << 20),
         **environment,
     }
@@ -217,11 +270,26 @@ def end(labeler: LabelerProcess) -> None:
     assert alive == []
 
 
+@contextlib.contextmanager
+def running_labeler(folder: Path, state: Path | None = None, **environment: str) -> Iterator[LabelerProcess]:
+    """A labeler in a process of its own, with such settings; nothing is left of it at the end."""
+    labeler = start_labeler_process(folder, state, **environment)
+    try:
+        yield labeler
+    finally:
+        end(labeler)
+
+
+@pytest.fixture(scope="session")
+def start_process() -> Callable[..., contextlib.AbstractContextManager[LabelerProcess]]:
+    return running_labeler
+
+
 @pytest.fixture(scope="module")
 def labeler_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelerProcess]:
     """One labeler with vLLM for a whole module: every start of vLLM takes half a minute."""
-    labeler = start_labeler_process(
-        tmp_path_factory.mktemp("served"), ISOCOST_LABELER_ENGINE="vllm", ISOCOST_LABELER_ENGINES_MAX="2"
-    )
-    yield labeler
-    end(labeler)
+    folder = tmp_path_factory.mktemp("served")
+    settings = {"ENGINE": "vllm", "ENGINES_MAX": "2", "RESTARTS_MAX": "1"}
+    environment = {f"ISOCOST_LABELER_{name}": value for name, value in settings.items()}
+    with running_labeler(folder, None, **environment) as labeler:
+        yield labeler

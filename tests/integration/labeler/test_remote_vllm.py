@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from isocost.client.labeler import LabelerClient
+from isocost.client.labeler import LabelerClient, Scoring
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from isocost.resources.task import Task
 
 Serve = Callable[..., Awaitable[LabelerClient]]
 
@@ -27,8 +28,10 @@ class FakeVllm:
     n_prompts: list[int] = field(default_factory=list)
     #: Statuses of the next answers, before the good ones; 0 breaks the connection.
     faults: list[int] = field(default_factory=list)
-    ignores_logprob_token_ids: bool = False
+    #: What it knows: "logprob_token_ids", "generative", "processed" (its log-probabilities).
+    knows: set[str] = field(default_factory=lambda: {"logprob_token_ids"})
     shuffles: bool = False
+    n_generative: int = 0
 
     async def models(self, request: web.Request) -> web.Response:
         entry = {"id": "served-name", "root": self.model, "max_model_len": self.max_model_len}
@@ -37,8 +40,7 @@ class FakeVllm:
     async def version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "0.20.2"})
 
-    async def completions(self, request: web.Request) -> web.StreamResponse:
-        self.n_requests += 1
+    def refusal(self, request: web.Request) -> web.Response | None:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": "Unauthorized"}, status=401)
         if self.faults:
@@ -47,17 +49,33 @@ class FakeVllm:
                 assert request.transport is not None
                 request.transport.abort()
             return web.json_response({"error": {"message": "a fault", "code": status}}, status=status or 500)
+        return None
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        # The probe is not counted, and meets no faults.
+        is_probe = body["prompt"] == [[0, 0]]
+        if not is_probe:
+            self.n_requests += 1
+        if (refusal := None if is_probe and not self.key else self.refusal(request)) is not None:
+            return refusal
         assert body["model"] == "served-name"
         assert (body["max_tokens"], body["temperature"]) == (1, 0)
-        self.n_prompts.append(len(body["prompt"]))
-        ids = [] if self.ignores_logprob_token_ids else body["logprob_token_ids"]
+        if not is_probe:
+            self.n_prompts.append(len(body["prompt"]))
         # The sampled token comes along, as in vLLM.
-        top = {f"token_id:{token}": math.log(p) for token, p in zip(ids, (0.1, 0.3), strict=False)}
-        top["token_id:11"] = math.log(0.5)
+        top = {"token_id:11": math.log(0.5)}
+        if "logprob_token_ids" in body and "logprob_token_ids" in self.knows:
+            ids = body["logprob_token_ids"]
+            top |= {f"token_id:{token}": math.log(p) for token, p in zip(ids, (0.1, 0.3, *[0.01] * 9), strict=False)}
+        elif "allowed_token_ids" in body:
+            ids = body["allowed_token_ids"]
+            total = 0.4 if "processed" in self.knows else 1.0
+            shares = (0.1, 0.3) if len(ids) == 2 else [0.4 / len(ids)] * len(ids)
+            top = {f"token_id:{token}": math.log(p / total) for token, p in zip(ids, shares, strict=True)}
         numbers = range(len(body["prompt"]))
         choices: list[dict[str, Any]] = [{"index": n, "logprobs": {"top_logprobs": [top]}} for n in numbers]
-        if self.shuffles:
+        if self.shuffles and not is_probe:
             choices.reverse()
             for choice in choices:
                 share = 0.1 + 0.001 * choice["index"]
@@ -65,6 +83,24 @@ class FakeVllm:
                     "top_logprobs": [{f"token_id:{ids[0]}": math.log(share), f"token_id:{ids[1]}": math.log(share)}]
                 }
         return web.json_response({"choices": choices})
+
+    async def generative(self, request: web.Request) -> web.StreamResponse:
+        if "generative" not in self.knows:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        body = await request.json()
+        assert body["apply_softmax"] is False
+        prompts = [[*body["query"], *item] for item in body["items"]]
+        self.n_generative += prompts != [[0, 0]]
+        share = {7: 0.1, 8: 0.3}.get(body["label_token_ids"][0], 0.01)
+        return web.json_response({"data": [{"index": n, "score": share} for n in range(len(prompts))]})
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            text="# HELP vllm:prompt_tokens_total Number of prefill tokens processed.\n"
+            'vllm:prompt_tokens_total{engine="0",model_name="a"} 1000.0\n'
+            'vllm:prompt_tokens_total{engine="1",model_name="a"} 500.0\n'
+            'vllm:prompt_tokens_cached_total{engine="0"} 1.2e+03\n'
+        )
 
 
 @pytest.fixture
@@ -74,6 +110,8 @@ async def fake(models: Any) -> AsyncIterator[FakeVllm]:
     app.router.add_get("/v1/models", server.models)
     app.router.add_get("/version", server.version)
     app.router.add_post("/v1/completions", server.completions)
+    app.router.add_post("/generative_scoring", server.generative)
+    app.router.add_get("/metrics", server.metrics)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -110,14 +148,82 @@ async def test_answers_are_matched_by_index(serve: Serve, fake: FakeVllm, models
     assert masses == pytest.approx({f"item-{n}": 0.2 + 0.002 * n for n in range(20)})
 
 
-async def test_server_that_ignores_logprob_token_ids_is_named(
+async def test_server_that_tells_no_probabilities_of_given_tokens_is_named(
     serve: Serve, fake: FakeVllm, models: Any, kit: Any
 ) -> None:
-    fake.ignores_logprob_token_ids = True
+    fake.knows = set()
     client = await serve(vllm_url=fake.url)
-    with pytest.raises(FailedPreconditionError, match=r"0\.20\.2.*ignores logprob_token_ids.*vLLM 0\.32 or newer"):
+    with pytest.raises(FailedPreconditionError) as caught:
         await label(client, kit, models)
+    assert caught.value.field == "vllm_url"
+    for part in (
+        "tells no probabilities of given tokens",
+        "vLLM 0.32 or newer",
+        "logprob_token_ids: ignored",
+        "generative: Not Found",
+        "allowed_token_ids: its log-probabilities are not processed ones",
+    ):
+        assert part in caught.value.message
     assert (await client.describe()).n_stored_labels == 0
+
+
+@pytest.mark.parametrize(
+    ("knows", "scoring", "mass"),
+    [
+        ({"logprob_token_ids", "generative", "processed"}, Scoring.LOGPROB_TOKEN_IDS, 0.4),
+        ({"generative", "processed"}, Scoring.GENERATIVE, 0.4),
+        ({"processed"}, Scoring.ALLOWED_TOKEN_IDS, 0.0),
+    ],
+)
+async def test_what_the_server_knows_is_found_out_and_gives_the_same_answers(
+    serve: Serve, fake: FakeVllm, models: Any, kit: Any, knows: set[str], scoring: Scoring, mass: float
+) -> None:
+    fake.knows = knows
+    fake.max_model_len = 128
+    client = await serve(vllm_url=fake.url)
+    results = await label(client, kit, models)
+    assert len(results) == 20
+    for result in results:
+        assert result.label is not None, result.error
+        assert result.label.probabilities == pytest.approx((0.25, 0.75))
+        assert result.label.choices_mass == pytest.approx(mass)
+    (served,) = (await client.describe()).served_models
+    assert served.scoring is scoring
+    # One request for each choice.
+    assert fake.n_generative == (2 if scoring is Scoring.GENERATIVE else 0)
+
+
+async def test_choices_that_share_a_token_need_the_mass(serve: Serve, fake: FakeVllm, models: Any, kit: Any) -> None:
+    fake.knows = {"processed"}
+    task = Task("t", "question {text} ? answer", ("no", "yes w1", "yes w2"))
+    client = await serve(vllm_url=fake.url)
+    with pytest.raises(FailedPreconditionError, match="first tokens differ") as caught:
+        _ = [r async for r in client.label(kit.make_items(3), task, model=models.llama)]
+    assert caught.value.field == "config.task.choices"
+
+
+async def test_prefix_cache_is_read_from_the_metrics(serve: Serve, fake: FakeVllm, models: Any, kit: Any) -> None:
+    client = await serve(vllm_url=fake.url)
+    await label(client, kit, models)
+    (served,) = (await client.describe()).served_models
+    assert (served.prompt_tokens, served.cached_prompt_tokens) == (1500, 1200)
+    assert served.prefix_cache_hit_rate == pytest.approx(0.8)
+    assert (served.prompts_per_request, served.requests_in_flight) == (64, 4)
+    assert (served.n_restarts, served.circuit_open, served.adapters) == (0, False, ())
+
+
+async def test_server_that_failed_is_left_alone_for_a_while(
+    serve: Serve, fake: FakeVllm, models: Any, kit: Any
+) -> None:
+    fake.faults = [500]
+    client = await serve(vllm_url=fake.url, attempts_max=1, requests_in_flight=1, prompts_per_request=100)
+    with pytest.raises(UnavailableError, match="failed 1 times"):
+        await label(client, kit, models)
+    (served,) = (await client.describe()).served_models
+    assert served.circuit_open
+    with pytest.raises(UnavailableError, match=r"is away \(.*failed 1 times.*\); it is tried again in"):
+        await label(client, kit, models)
+    assert fake.n_requests == 1, "it was not asked again"
 
 
 async def test_passing_fault_is_got_over(serve: Serve, fake: FakeVllm, models: Any, kit: Any) -> None:
@@ -172,14 +278,17 @@ async def test_server_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     hold = asyncio.Event()
 
-    async def hang(request: web.Request) -> web.StreamResponse:
+    async def answer_the_probe_only(request: web.Request) -> web.StreamResponse:
+        if (await request.json())["prompt"] == [[0, 0]]:
+            return await fake.completions(request)
         await hold.wait()
         return web.Response()
 
     app = web.Application()
     app.router.add_get("/v1/models", fake.models)
     app.router.add_get("/version", fake.version)
-    app.router.add_post("/v1/completions", hang)
+    app.router.add_get("/metrics", fake.metrics)
+    app.router.add_post("/v1/completions", answer_the_probe_only)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -90,6 +90,33 @@ async def test_prompts_of_all_lengths_with_a_few_shot_block(client: LabelerClien
     kit.assert_close(results, kit.reference(resolve_model(WEAK), SERIES, items, examples))
 
 
+async def test_choices_of_several_tokens_equal_transformers(
+    client: LabelerClient, serve: Serve, kit: Any, forest: Any
+) -> None:
+    """Each choice's probability is that of its tokens, one after another, whatever the others are."""
+    items = claim_items(40, seed=7)
+    expected = forest.reference(resolve_model(WEAK), forest.task, items)
+    for one in (client, await serve(engine="transformers")):
+        results = [r async for r in one.label(items, forest.task, model=WEAK)]
+        kit.assert_close(results, expected)
+        assert results[0].label is not None
+        assert results[0].label.prompt_tokens == forest.n_tokens
+
+
+async def test_prefix_cache_hits_behind_a_few_shot_block(client: LabelerClient) -> None:
+    items = claim_items(330, seed=8)
+    examples = [FewShotExample(item.fields, n % 2) for n, item in enumerate(items[:30])]
+    before = next(one for one in (await client.describe()).served_models if one.model == WEAK)
+    results = [r async for r in client.label(items[30:], CLAIMS, model=WEAK, few_shot_examples=examples)]
+    after = next(one for one in (await client.describe()).served_models if one.model == WEAK)
+    n_sent = sum(r.label.prompt_tokens for r in results if r.label)
+    assert after.prompt_tokens - before.prompt_tokens == n_sent
+    block = 30 * 10 + 1
+    # Whole cache blocks of 32 tokens; the first few prompts come before anything is cached.
+    assert after.cached_prompt_tokens - before.cached_prompt_tokens >= (len(results) - 5) * (block // 32 * 32)
+    assert after.prefix_cache_hit_rate is not None
+
+
 async def test_longest_prompt_fits_and_one_token_more_does_not(client: LabelerClient) -> None:
     # Beginning of sequence, "answer" and ":" are three tokens, and one place is the answer's.
     n_words = N_POSITIONS - 1 - 3
@@ -156,25 +183,35 @@ async def test_server_killed_mid_way_is_started_again(labeler_process: Any, clie
     assert labeler_process.vllm_server(WEAK_NAME).pid != server.pid
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
+    assert [one.n_restarts for one in (await client.describe()).served_models if one.model == WEAK] == [1]
     known = {item.item_id for item in old}
     assert {r.item_id for r in results if r.stored} == known & {item.item_id for item in items}
 
 
-async def test_server_that_dies_again_ends_the_stream_and_spoils_nothing(
+async def test_server_that_dies_again_and_again_ends_the_stream_and_spoils_nothing(
     labeler_process: Any, client: LabelerClient
 ) -> None:
     before = (await client.describe()).n_stored_labels
-    server = labeler_process.vllm_server(WEAK_NAME)
-    family = [server, *server.children(recursive=True)]
-    server.suspend()
+    family: list[psutil.Process] = []
 
     async def label() -> list[Any]:
         return [r async for r in client.label(claim_items(700, seed=5), CLAIMS, model=WEAK)]
 
+    async def kill(server: psutil.Process) -> None:
+        server.suspend()
+        family.extend([server, *server.children(recursive=True)])
+        server.kill()
+
+    # Suspended before it can answer: one death is got over, the second in a row is not (ISOCOST_LABELER_RESTARTS_MAX).
+    first = labeler_process.vllm_server(WEAK_NAME)
+    first.suspend()
     stream = asyncio.create_task(label())
     await in_flight(labeler_process)
-    server.kill()
-    with pytest.raises(UnavailableError, match=r"vLLM died .* also after a new start; its log ends with.*repeat"):
+    await kill(first)
+    while (second := labeler_process.find_vllm_server(WEAK_NAME)) in (None, first):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await kill(second)
+    with pytest.raises(UnavailableError, match=r"vLLM died .* also after 1 new starts in a row; .*repeat"):
         await stream
     description = await client.describe()
     assert description.n_stored_labels == before
