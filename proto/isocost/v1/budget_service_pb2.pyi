@@ -727,6 +727,7 @@ class CreateOrderRequest(_message.Message):
     OVERLAP_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     SHARING_FIELD_NUMBER: _builtins.int
+    ITEMS_OF_ORDER_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Caller-chosen id of this mutation."""
     campaign_id: _builtins.str
@@ -736,13 +737,22 @@ class CreateOrderRequest(_message.Message):
     purpose: _resources_pb2.Purpose.ValueType
     """Required. What the labels are for."""
     n_labels: _builtins.int
-    """Required. How many labels: items times overlap. With given item ids: their number times overlap, or 0."""
+    """Required. How many labels: items times overlap. With given item ids: their number times overlap, or 0. With
+    items_of_order_id: at most that order's items times overlap.
+    """
     sampling: _resources_pb2.Sampling.ValueType
-    """Optional. How the items are chosen."""
+    """Optional. How the items are chosen. With items_of_order_id not UNCERTAINTY."""
     overlap: _builtins.int
     """Optional. Annotators who answer each item; 1 when not set, at most 100. Above 1 for HUMAN sources only."""
     sharing: _resources_pb2.Sharing.ValueType
-    """Optional. Which items of other orders may be taken; none when not set."""
+    """Optional. Which items of other orders may be taken; none when not set. With items_of_order_id SOURCES when not set."""
+    items_of_order_id: _builtins.str
+    """Optional. An order of another source of the campaign whose items are labelled once more, for example to measure a weak
+    source against human labels that are there. The first n_labels / overlap of its items, in its sequence, are taken,
+    leaving out those that it gave up (no label there has arrived or is awaited) and those that the sharing does not allow:
+    an item is never bought twice from a MODEL source, and training and evaluation stay apart unless sharing is ALL. The
+    items are held by both orders then. n_labels is at most that order's items times overlap; item_ids are not given.
+    """
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. For SAMPLING_GIVEN: the items, each free or shared."""
@@ -764,10 +774,11 @@ class CreateOrderRequest(_message.Message):
         overlap: _builtins.int = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
         sharing: _resources_pb2.Sharing.ValueType = ...,
+        items_of_order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "item_ids", b"item_ids", "n_labels", b"n_labels", "overlap", b"overlap", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "item_ids", b"item_ids", "items_of_order_id", b"items_of_order_id", "n_labels", b"n_labels", "overlap", b"overlap", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1582,10 +1593,20 @@ class PlanRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     TRANCHE_FIELD_NUMBER: _builtins.int
+    WEAK_SOURCE_ID_FIELD_NUMBER: _builtins.int
+    HUMAN_SOURCE_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Caller-chosen id of this mutation."""
     campaign_id: _builtins.str
     """Required. The campaign."""
+    weak_source_id: _builtins.str
+    """Optional. The MODEL source to plan for: only its labels and the runs on them count. When not set, the campaign's first
+    MODEL source, and the weak labels of all.
+    """
+    human_source_id: _builtins.str
+    """Optional. The HUMAN source to plan for: only its labels and the runs on them count. When not set, the campaign's first
+    HUMAN source, and the human labels of all.
+    """
     @_builtins.property
     def tranche(self) -> _resources_pb2.Money:
         """Optional. What the next tranche may cost at most; all that is available when not set."""
@@ -1596,10 +1617,12 @@ class PlanRequest(_message.Message):
         request_id: _builtins.str = ...,
         campaign_id: _builtins.str = ...,
         tranche: _resources_pb2.Money | None = ...,
+        weak_source_id: _builtins.str = ...,
+        human_source_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tranche", b"tranche"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "request_id", b"request_id", "tranche", b"tranche"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "human_source_id", b"human_source_id", "request_id", b"request_id", "tranche", b"tranche", "weak_source_id", b"weak_source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -225,7 +225,9 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_SETTLE: _EntryKind.ValueType  # 2
     """One label paid out of its order's reservation: reserved - amount, settled + amount."""
     ENTRY_KIND_RELEASE: _EntryKind.ValueType  # 3
-    """What is left of a reservation given back: reserved - amount."""
+    """What is left of a reservation given back: reserved - amount. For a metered source also what labels that arrived
+    together did not cost of what was reserved for them, right after their SETTLE entries.
+    """
     ENTRY_KIND_EXPIRE: _EntryKind.ValueType  # 4
     """As RELEASE, because the order's time was over."""
     ENTRY_KIND_CORRECT: _EntryKind.ValueType  # 5
@@ -241,7 +243,9 @@ ENTRY_KIND_RESERVE: EntryKind.ValueType  # 1
 ENTRY_KIND_SETTLE: EntryKind.ValueType  # 2
 """One label paid out of its order's reservation: reserved - amount, settled + amount."""
 ENTRY_KIND_RELEASE: EntryKind.ValueType  # 3
-"""What is left of a reservation given back: reserved - amount."""
+"""What is left of a reservation given back: reserved - amount. For a metered source also what labels that arrived
+together did not cost of what was reserved for them, right after their SETTLE entries.
+"""
 ENTRY_KIND_EXPIRE: EntryKind.ValueType  # 4
 """As RELEASE, because the order's time was over."""
 ENTRY_KIND_CORRECT: EntryKind.ValueType  # 5
@@ -713,6 +717,8 @@ class Order(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     SHARING_FIELD_NUMBER: _builtins.int
+    PRICE_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    ITEMS_OF_ORDER_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Output only. Chosen by the budget service."""
     campaign_id: _builtins.str
@@ -737,9 +743,11 @@ class Order(_message.Message):
     """Output only. How its items were chosen."""
     sharing: Global___Sharing.ValueType
     """Output only. Which items of other orders it was allowed to take."""
+    items_of_order_id: _builtins.str
+    """Output only. The order whose items it took; empty where it took none of another order's by name."""
     @_builtins.property
     def unit_price(self) -> Global___Money:
-        """Output only. Price of one label when the order was made."""
+        """Output only. Price of one label when the order was made. For a metered source, the most that one label may cost."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -748,6 +756,12 @@ class Order(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. When the labels that have not arrived are given up; never when not set."""
+
+    @_builtins.property
+    def price_per_million_tokens(self) -> Global___Money:
+        """Output only. For a metered source: price of a million prompt tokens when the order was made. Each label settles at its
+        own prompt_tokens times this, rounded up to a micro, and what was reserved beyond that is released.
+        """
 
     def __init__(
         self,
@@ -767,10 +781,12 @@ class Order(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         sampling: Global___Sampling.ValueType = ...,
         sharing: Global___Sharing.ValueType = ...,
+        price_per_million_tokens: Global___Money | None = ...,
+        items_of_order_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "price_per_million_tokens", b"price_per_million_tokens", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "expire_time", b"expire_time", "n_labels", b"n_labels", "n_released", b"n_released", "n_settled", b"n_settled", "order_id", b"order_id", "overlap", b"overlap", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "state", b"state", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "expire_time", b"expire_time", "items_of_order_id", b"items_of_order_id", "n_labels", b"n_labels", "n_released", b"n_released", "n_settled", b"n_settled", "order_id", b"order_id", "overlap", b"overlap", "price_per_million_tokens", b"price_per_million_tokens", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "sharing", b"sharing", "source_id", b"source_id", "state", b"state", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1113,7 +1129,9 @@ class Observation(_message.Message):
 
     @_builtins.property
     def cost(self) -> Global___Money:
-        """Output only. Price of the labels trained on: n_weak and n_human at their sources' prices."""
+        """Output only. Price of the labels trained on: n_weak and n_human at their sources' prices; for a metered source, what
+        its first n_weak labels for training and the pilot, by sequence, were settled at.
+        """
 
     @_builtins.property
     def test(self) -> Global___Evaluation:
@@ -1164,7 +1182,9 @@ class Purchase(_message.Message):
     """Output only. Expected gain in accuracy by the policy's own estimate."""
     @_builtins.property
     def cost(self) -> Global___Money:
-        """Output only. What they cost together."""
+        """Output only. What they cost together. For a metered source that is expected, at the mean price of its labels for
+        training and the pilot so far; an order reserves unit_price for each.
+        """
 
     def __init__(
         self,

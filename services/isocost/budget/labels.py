@@ -98,11 +98,12 @@ def _place(order: Order, labels: Sequence[Label], slots: Mapping[str, Sequence[S
     """A slot for each label that is to be stored and paid; the others are duplicates.
 
     Raises:
-        InvalidArgumentError: where an item is not in the order.
+        InvalidArgumentError: where an item is not in the order, or a metered label cannot be paid.
         FailedPreconditionError: where no slot of an item waits.
     """
     placed: list[Placed] = []
     given: set[tuple[str, str]] = set()
+    metered = order.price_per_million_tokens is not None
     waiting = {item_id: [slot for slot in of_item if slot.is_waiting] for item_id, of_item in slots.items()}
     for index, label in enumerate(labels):
         field = f"labels[{index}].item_id"
@@ -113,9 +114,31 @@ def _place(order: Order, labels: Sequence[Label], slots: Mapping[str, Sequence[S
             continue
         if not waiting[label.item_id]:
             raise FailedPreconditionError(_no_slot(order, label, slots[label.item_id]), field=field)
+        if metered:
+            _check_metered(order, index, label)
         given.add(key)
         placed.append(Placed(waiting[label.item_id].pop(0).position, label))
     return placed
+
+
+def _check_metered(order: Order, index: int, label: Label) -> None:
+    """Raises where a label does not say its tokens, or costs more than is reserved for it.
+
+    Raises:
+        InvalidArgumentError: names the label's prompt_tokens.
+    """
+    field = f"labels[{index}].prompt_tokens"
+    if not label.prompt_tokens:
+        raise InvalidArgumentError(
+            field, f"0 for item {label.item_id!r}; its source is paid by the token, so give the tokens of the prompt"
+        )
+    if order.label_micros(label.prompt_tokens) > order.unit_price.micros:
+        raise InvalidArgumentError(
+            field,
+            f"{label.prompt_tokens} for item {label.item_id!r}, which at {order.price_per_million_tokens} per million "
+            f"cost more than the {order.unit_price} reserved for a label; shorten the prompt, or cancel the order and "
+            "buy from a source with a higher unit_price",
+        )
 
 
 def _no_slot(order: Order, label: Label, slots: Sequence[Slot]) -> str:
@@ -145,7 +168,8 @@ def submit_labels(connection: Connection, order_id: str, labels: Sequence[Label]
 
     Raises:
         NotFoundError: where there is no such order.
-        InvalidArgumentError: names the label that answers no item of the order, or not one probability a choice.
+        InvalidArgumentError: names the label that answers no item of the order, or gives not one probability a choice;
+            or whose metered price is unknown, as it gives no prompt_tokens, or above the order's unit price.
         FailedPreconditionError: names the label whose item was given up, is labelled by enough annotators or is leased
             to one; or the order's time is over.
     """
@@ -191,10 +215,17 @@ def settle_labels(connection: Connection, order: Order, placed: Sequence[Placed]
         _check_new(connection, order, placed)
     label_ids = _store(connection, order, placed, lease_id)
     fill(connection, order.order_id, [(part.position, id_) for part, id_ in zip(placed, label_ids, strict=True)])
-    ledger.settle(connection, order, label_ids)
+    ledger.settle(connection, order, list(zip(_amounts(order, placed), label_ids, strict=True)))
     if asks_people:
         _count(connection, order, [part.label for part in placed])
     return add_settled(connection, order, len(placed))
+
+
+def _amounts(order: Order, placed: Sequence[Placed]) -> list[int]:
+    """What each label costs, in micros."""
+    if order.price_per_million_tokens is None:
+        return [order.unit_price.micros] * len(placed)
+    return [order.label_micros(part.label.prompt_tokens) for part in placed]
 
 
 def _check_new(connection: Connection, order: Order, placed: Sequence[Placed]) -> None:

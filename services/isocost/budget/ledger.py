@@ -71,21 +71,36 @@ def reserve(connection: Connection, order: Order) -> None:
     _append(connection, order, EntryKind.RESERVE, last, [(amount_micros, None)])
 
 
-def settle(connection: Connection, order: Order, label_ids: Sequence[str]) -> None:
+def settle(connection: Connection, order: Order, payments: Sequence[tuple[int, str]]) -> None:
     """Pays labels that arrived out of their order's reservation, one entry each.
 
-    The caller holds the campaign's lock and has checked that each label was awaited, so the money is there.
+    What labels of a metered source did not cost of their unit prices is released in one entry more. The caller holds
+    the campaign's lock and has checked that each label was awaited, so the money is there.
+
+    Args:
+        connection: A write transaction.
+        order: Whose labels they are.
+        payments: Micros, at most the unit price, and the label's id.
     """
-    if not label_ids:
+    if not payments:
         return
-    price_micros = order.unit_price.micros
-    amount_micros = price_micros * len(label_ids)
-    guard = _campaigns.c.reserved_micros >= amount_micros
+    reserved_micros = order.unit_price.micros * len(payments)
+    settled_micros = sum(amount_micros for amount_micros, _ in payments)
+    remainder_micros = reserved_micros - settled_micros
+    assert remainder_micros >= 0, f"order {order.order_id} settles {settled_micros} micros of {reserved_micros}"
     last = _move(
-        connection, order.campaign_id, guard, reserved=-amount_micros, settled=amount_micros, n_entries=len(label_ids)
+        connection,
+        order.campaign_id,
+        _campaigns.c.reserved_micros >= reserved_micros,
+        reserved=-reserved_micros,
+        settled=settled_micros,
+        n_entries=len(payments) + (remainder_micros > 0),
     )
-    assert last is not None, f"order {order.order_id} settles {amount_micros} micros that are not reserved"
-    _append(connection, order, EntryKind.SETTLE, last, [(price_micros, label_id) for label_id in label_ids])
+    assert last is not None, f"order {order.order_id} settles {reserved_micros} micros that are not reserved"
+    if remainder_micros:
+        _append(connection, order, EntryKind.RELEASE, last, [(remainder_micros, None)])
+        last -= 1
+    _append(connection, order, EntryKind.SETTLE, last, payments)
 
 
 def release(connection: Connection, order: Order, n_labels: int, kind: EntryKind = EntryKind.RELEASE) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, insert, select
 from isocost.budget import clock, schema
 from isocost.budget.campaigns import lock_campaign, next_position, read_campaign
 from isocost.budget.clock import time_from_us
-from isocost.budget.sources import list_sources, read_source
+from isocost.budget.costs import cost_micros
+from isocost.budget.sources import read_source
 from isocost.budget.validation import check_count, check_text
 from isocost.core.errors import AlreadyExistsError, InvalidArgumentError
 from isocost.core.ids import canonical_json, check_id
@@ -49,22 +50,24 @@ def _cost_micros(connection: Connection, campaign_id: str, observation: Observat
 
     Raises:
         NotFoundError: names the source that the campaign does not have.
-        InvalidArgumentError: where a source is of the other kind, or the cost is out of range.
+        InvalidArgumentError: where a source is of the other kind, a metered one has fewer labels, or the cost is out of
+            range.
     """
-    cost_micros = 0
-    for field, kind, count, source_id in (
-        ("weak_source_id", SourceKind.MODEL, observation.n_weak, observation.weak_source_id),
-        ("human_source_id", SourceKind.HUMAN, observation.n_human, observation.human_source_id),
+    micros = 0
+    for name, kind, count, source_id in (
+        ("weak", SourceKind.MODEL, observation.n_weak, observation.weak_source_id),
+        ("human", SourceKind.HUMAN, observation.n_human, observation.human_source_id),
     ):
         if not source_id:
             continue
-        source = read_source(connection, campaign_id, source_id, field=f"observation.{field}")
+        field = f"observation.{name}_source_id"
+        source = read_source(connection, campaign_id, source_id, field=field)
         if source.kind is not kind:
-            raise InvalidArgumentError(f"observation.{field}", f"{source_id!r} is a {source.kind.name} source")
-        cost_micros += count * source.unit_price.micros
-    if cost_micros > MICROS_MAX:
+            raise InvalidArgumentError(field, f"{source_id!r} is a {source.kind.name} source")
+        micros += cost_micros(connection, campaign_id, source, count, field=f"observation.n_{name}")
+    if micros > MICROS_MAX:
         raise InvalidArgumentError("observation.n_weak", "the labels cost more than any budget")
-    return cost_micros
+    return micros
 
 
 def record_observation(connection: Connection, campaign_id: str, observation: Observation) -> Observation:
@@ -144,25 +147,28 @@ def list_observations(
 def frontier(connection: Connection, campaign_id: str) -> list[FrontierPoint]:
     """The Pareto set of cost and accuracy over a campaign's observations, cheapest first.
 
-    Seeds are averaged among runs whose labels came from the same sources, at those sources' prices.
+    Seeds are averaged among runs whose labels came from the same sources. A mix of them costs what it did when its runs
+    were recorded: neither prices nor the labels that come first ever change.
 
     Raises:
         NotFoundError: where there is no such campaign.
     """
     currency_code = read_campaign(connection, campaign_id).budget.currency_code
-    price_micros = {source.source_id: source.unit_price.micros for source in list_sources(connection, campaign_id)}
     groups: dict[tuple[str, str], list[ObservedPoint]] = defaultdict(list)
+    micros: dict[tuple[str, str, int, int], int] = {}
     for observation in list_observations(connection, campaign_id):
-        weak = observation.weak_source_id if observation.n_weak else ""
-        human = observation.human_source_id if observation.n_human else ""
-        groups[weak, human].append(observation.point)
+        n_weak, n_human, cost = observation.n_weak, observation.n_human, observation.cost
+        assert cost is not None, f"the observation of run {observation.run_id} has no cost"
+        sources = (observation.weak_source_id if n_weak else "", observation.human_source_id if n_human else "")
+        groups[sources].append(observation.point)
+        micros[*sources, n_weak, n_human] = cost.micros
     points: list[CostedPoint] = []
-    for (weak, human), group in groups.items():
-        points += average_seeds(
-            group,
-            weak_price_micros=price_micros.get(weak, 0),
-            human_price_micros=price_micros.get(human, 0),
-        )
+    for sources, group in groups.items():
+        points += [
+            replace(point, cost_micros=micros[*sources, point.n_weak, point.n_human])
+            # A price alone does not tell what labels of a metered source cost.
+            for point in average_seeds(group, weak_price_micros=0, human_price_micros=0)
+        ]
     return [
         FrontierPoint(
             cost=Money(point.cost_micros, currency_code),

@@ -63,6 +63,8 @@ class OrderRequest:
         overlap: Annotators who answer each item; above 1 for HUMAN sources only.
         time_to_live: How long the labels are awaited; None for ever.
         sharing: Which items of other orders may be taken.
+        items_of_order_id: An order of another source whose first items are taken, in its sequence; "" for none. The
+            sampling is GIVEN then, and the sharing at least SOURCES.
 
     Raises:
         InvalidArgumentError: names the field that is wrong in itself or does not fit the others.
@@ -78,12 +80,15 @@ class OrderRequest:
     overlap: int = 1
     time_to_live: timedelta | None = None
     sharing: Sharing = Sharing.NONE
+    items_of_order_id: str = ""
 
     def __post_init__(self) -> None:
         check_count("overlap", self.overlap, minimum=1, maximum=OVERLAP_MAX)
+        if self.items_of_order_id:
+            self._check_items_of_order()
         if self.time_to_live is not None and not timedelta(seconds=1) <= self.time_to_live <= TIME_TO_LIVE_MAX:
             raise InvalidArgumentError("time_to_live", f"{self.time_to_live}; must be from one second to ten years")
-        if self.sampling is not Sampling.GIVEN:
+        if not self._names_items:
             check_count("n_labels", self.n_labels, minimum=1)
         elif self.n_labels not in (0, self.n_items * self.overlap):
             raise InvalidArgumentError(
@@ -101,10 +106,23 @@ class OrderRequest:
                 raise InvalidArgumentError(f"item_ids[{index}]", f"item {item_id!r} is named twice; name it once")
             seen.add(item_id)
 
+    def _check_items_of_order(self) -> None:
+        if self.item_ids:
+            raise InvalidArgumentError("item_ids", "given beside items_of_order_id; leave out one of them")
+        if self.sampling is Sampling.UNCERTAINTY:
+            raise InvalidArgumentError(
+                "sampling",
+                "UNCERTAINTY, but items_of_order_id gives the items and their sequence; leave out one of them",
+            )
+
+    @property
+    def _names_items(self) -> bool:
+        return self.sampling is Sampling.GIVEN and not self.items_of_order_id
+
     @property
     def n_items(self) -> int:
         """Items asked for."""
-        return len(self.item_ids) if self.sampling is Sampling.GIVEN else self.n_labels // self.overlap
+        return len(self.item_ids) if self._names_items else self.n_labels // self.overlap
 
 
 def create_order(connection: Connection, request: OrderRequest) -> Order:
@@ -116,8 +134,9 @@ def create_order(connection: Connection, request: OrderRequest) -> Order:
 
     Raises:
         InvalidArgumentError: where the source is a model and several annotators are asked for, or a given item is a
-            gold question.
-        NotFoundError: where there is no such campaign, source or item.
+            gold question, or the order whose items are asked for is not one of another source of the campaign, is of
+            fewer items, or buys gold questions where this one does not.
+        NotFoundError: where there is no such campaign, source, item, or order whose items are asked for.
         FailedPreconditionError: where the campaign is finished, or too few items may be taken, or a given one may not.
         BudgetExceededError: where the budget does not suffice.
     """
@@ -126,6 +145,8 @@ def create_order(connection: Connection, request: OrderRequest) -> Order:
     if source.kind is SourceKind.MODEL and (request.overlap > 1 or request.purpose is Purpose.GOLD_QUESTION):
         field = "overlap" if request.overlap > 1 else "purpose"
         raise InvalidArgumentError(field, f"source {source.source_id!r} is a model, and only people are asked so")
+    if request.items_of_order_id:
+        _check_other(request, load_orders(connection, [request.items_of_order_id]).get(request.items_of_order_id))
     # What has run out pays for what is new.
     expire_orders(connection, request.campaign_id)
     order = _new_order(connection, request, source)
@@ -134,9 +155,39 @@ def create_order(connection: Connection, request: OrderRequest) -> Order:
     return order
 
 
+def _check_other(request: OrderRequest, other: Order | None) -> None:
+    """Raises where a request may not have the items of another order."""
+    field, name = "items_of_order_id", f"order {request.items_of_order_id!r}"
+    if other is None:
+        raise NotFoundError(f"there is no {name}", field=field)
+    if other.campaign_id != request.campaign_id:
+        raise InvalidArgumentError(
+            field, f"{name} is of campaign {other.campaign_id!r}; name an order of {request.campaign_id!r}"
+        )
+    if other.source_id == request.source_id:
+        raise InvalidArgumentError(
+            field, f"{name} buys from {request.source_id!r} as well; give another source_id or another order"
+        )
+    if (other.purpose is Purpose.GOLD_QUESTION) != (request.purpose is Purpose.GOLD_QUESTION):
+        raise InvalidArgumentError(
+            field, f"{name} is for {other.purpose.name}, and gold questions are for nothing else; name another order"
+        )
+    n_labels_max = other.n_items * request.overlap
+    if request.n_labels > n_labels_max:
+        raise InvalidArgumentError(
+            "n_labels",
+            f"{request.n_labels}, but {name} has {other.n_items} items, {request.overlap} labels each; "
+            f"order at most {n_labels_max}",
+        )
+
+
 def _new_order(connection: Connection, request: OrderRequest, source: Source) -> Order:
     time_us = clock.now_us()
     expire_time_us = None if request.time_to_live is None else time_us + clock.us_from_delta(request.time_to_live)
+    sampling, sharing = request.sampling, request.sharing
+    if request.items_of_order_id:
+        sampling, sharing = Sampling.GIVEN, Sharing.SOURCES if sharing is Sharing.NONE else sharing
+    metered = source.price_per_million_tokens
     order = Order(
         order_id=new_id("order"),
         campaign_id=request.campaign_id,
@@ -150,9 +201,11 @@ def _new_order(connection: Connection, request: OrderRequest, source: Source) ->
         request_id=request.request_id,
         create_time=time_from_us(time_us),
         overlap=request.overlap,
-        sampling=request.sampling,
-        sharing=request.sharing,
+        sampling=sampling,
+        sharing=sharing,
         expire_time=None if expire_time_us is None else time_from_us(expire_time_us),
+        price_per_million_tokens=metered,
+        items_of_order_id=request.items_of_order_id,
     )
     connection.execute(
         insert(_orders).values(
@@ -173,12 +226,15 @@ def _new_order(connection: Connection, request: OrderRequest, source: Source) ->
             sampling=order.sampling.name,
             sharing=order.sharing.name,
             expire_time_us=expire_time_us,
+            million_tokens_micros=metered.micros if metered else None,
+            items_of_order_id=order.items_of_order_id,
         )
     )
     return order
 
 
 def _order(row: Row[Any]) -> Order:
+    million_tokens_micros = row.million_tokens_micros
     return Order(
         order_id=row.order_id,
         campaign_id=row.campaign_id,
@@ -195,6 +251,10 @@ def _order(row: Row[Any]) -> Order:
         sampling=Sampling[row.sampling],
         sharing=Sharing[row.sharing],
         expire_time=None if row.expire_time_us is None else time_from_us(row.expire_time_us),
+        price_per_million_tokens=(
+            None if million_tokens_micros is None else Money(million_tokens_micros, row.currency_code)
+        ),
+        items_of_order_id=row.items_of_order_id,
     )
 
 

@@ -56,7 +56,7 @@ def take_items(connection: Connection, order: Order, kind: SourceKind, item_ids:
         connection: A write transaction.
         order: The order, stored already.
         kind: Kind of its source: two labels of one item are never bought from the same MODEL source.
-        item_ids: For SAMPLING_GIVEN, the items; else empty.
+        item_ids: For SAMPLING_GIVEN without another order's items, the items; else empty.
 
     Raises:
         NotFoundError: names the first given item that is not in the pool.
@@ -64,7 +64,9 @@ def take_items(connection: Connection, order: Order, kind: SourceKind, item_ids:
             ought to be.
         FailedPreconditionError: where too few items may be taken, or names the first given one that may not.
     """
-    if order.sampling is Sampling.GIVEN:
+    if order.items_of_order_id:
+        _take_of_order(connection, order, kind)
+    elif order.sampling is Sampling.GIVEN:
         _check_given(connection, order, kind, item_ids)
         add_given(connection, order, item_ids)
     else:
@@ -143,6 +145,33 @@ def _take_sampled(connection: Connection, order: Order, kind: SourceKind) -> Non
     raise FailedPreconditionError(
         f"{order.n_items} {what} are asked for, but only {n_items} of the pool are {which}; {remedy}", field="n_labels"
     )
+
+
+def _take_of_order(connection: Connection, order: Order, kind: SourceKind) -> None:
+    """The first items that another order holds and that the sharing allows, in that order's sequence."""
+    first, held = _slots.alias("first"), _slots.alias("held")
+    # An item that the other order gave up is left out: it is free, or a third order's.
+    is_held = exists().where(
+        held.c.order_id == first.c.order_id, held.c.item_id == first.c.item_id, held.c.released.is_(False)
+    )
+    allowed = true() if order.purpose is Purpose.GOLD_QUESTION else not_(_conflict(order, kind, first.c.item_id))
+    found = (
+        select(first.c.item_id, first.c.shuffle_key, first.c.position)
+        .where(first.c.order_id == order.items_of_order_id, first.c.slot == 0, is_held, allowed)
+        .order_by(first.c.position)
+        .limit(order.n_items)
+        .subquery()
+    )
+    rank = func.row_number().over(order_by=found.c.position).label("rank")
+    chosen = select(found.c.item_id, found.c.shuffle_key, rank).subquery()
+    n_items = add_chosen(connection, order, chosen) // order.overlap
+    if n_items < order.n_items:
+        raise FailedPreconditionError(
+            f"{order.n_items} items of order {order.items_of_order_id!r} are asked for, but only {n_items} may be "
+            f"taken: the others were given up, are bought from {order.source_id!r} already, or are for training where "
+            "this order is for evaluation (or the reverse); order fewer, or set sharing to ALL",
+            field="n_labels",
+        )
 
 
 def _check_given(connection: Connection, order: Order, kind: SourceKind, item_ids: Sequence[str]) -> None:

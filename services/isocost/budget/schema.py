@@ -102,8 +102,11 @@ sources = Table(
     Column("unit_price_micros", BigInteger, nullable=False),
     Column("model", Text, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
+    # Of a metered source, price of a million prompt tokens.
+    Column("million_tokens_micros", BigInteger, nullable=True),
     UniqueConstraint("campaign_id", "position"),
     CheckConstraint("unit_price_micros > 0", name="price_positive"),
+    CheckConstraint("million_tokens_micros > 0", name="million_tokens_positive"),
 )
 
 orders = Table(
@@ -126,9 +129,12 @@ orders = Table(
     Column("sampling", String, nullable=False, server_default=text("'RANDOM'")),
     Column("sharing", String, nullable=False, server_default=text("'NONE'")),
     Column("expire_time_us", BigInteger, nullable=True),
+    Column("million_tokens_micros", BigInteger, nullable=True),
+    Column("items_of_order_id", String, nullable=False, server_default=text("''")),
     ForeignKeyConstraint(["campaign_id", "source_id"], ["sources.campaign_id", "sources.source_id"]),
     UniqueConstraint("campaign_id", "position"),
     CheckConstraint("n_labels > 0", name="labels_positive"),
+    CheckConstraint("million_tokens_micros > 0", name="million_tokens_positive"),
     CheckConstraint("n_settled >= 0 AND n_released >= 0 AND n_settled + n_released <= n_labels", name="labels_add_up"),
 )
 _index(

@@ -38,6 +38,7 @@ def create_source(connection: Connection, campaign_id: str, source: Source) -> S
             f"source {source.source_id!r} is there already; its price cannot change, so choose another id",
             field="source.source_id",
         )
+    metered = source.price_per_million_tokens
     connection.execute(
         insert(_sources).values(
             campaign_id=campaign_id,
@@ -47,14 +48,20 @@ def create_source(connection: Connection, campaign_id: str, source: Source) -> S
             unit_price_micros=source.unit_price.micros,
             model=source.model,
             create_time_us=clock.now_us(),
+            million_tokens_micros=metered.micros if metered else None,
         )
     )
     return source
 
 
 def _source(row: Row[Any]) -> Source:
-    price = Money(row.unit_price_micros, row.currency_code)
-    return Source(row.source_id, SourceKind[row.kind], price, row.model)
+    return Source(
+        row.source_id,
+        SourceKind[row.kind],
+        Money(row.unit_price_micros, row.currency_code),
+        row.model,
+        None if row.million_tokens_micros is None else Money(row.million_tokens_micros, row.currency_code),
+    )
 
 
 def list_sources(

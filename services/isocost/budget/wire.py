@@ -76,6 +76,8 @@ def source_from_wire(message: resources_pb2.Source) -> Source:
     """
     parse_money("source.unit_price", message.unit_price)
     parse_enum("source.kind", SourceKind, message.kind)
+    if message.HasField("price_per_million_tokens"):
+        parse_money("source.price_per_million_tokens", message.price_per_million_tokens)
     return Source.from_proto(message)
 
 
@@ -102,11 +104,13 @@ def order_request_from_wire(request: pb.CreateOrderRequest) -> OrderRequest:
         InvalidArgumentError: names the field that is wrong.
     """
     sampling, item_ids = request.sampling, tuple(request.item_ids)
+    items_of_order_id = optional_id_from_wire("items_of_order_id", request.items_of_order_id)
     if sampling == resources_pb2.SAMPLING_UNSPECIFIED:
-        sampling = resources_pb2.SAMPLING_GIVEN if item_ids else resources_pb2.SAMPLING_RANDOM
+        named = item_ids or items_of_order_id
+        sampling = resources_pb2.SAMPLING_GIVEN if named else resources_pb2.SAMPLING_RANDOM
     if sampling != resources_pb2.SAMPLING_GIVEN and item_ids:
         raise InvalidArgumentError("item_ids", "given, but the sampling is not GIVEN; leave them out or give GIVEN")
-    if sampling == resources_pb2.SAMPLING_GIVEN and not item_ids:
+    if sampling == resources_pb2.SAMPLING_GIVEN and not (item_ids or items_of_order_id):
         raise InvalidArgumentError("item_ids", "empty, but the sampling is GIVEN; name the items")
     return OrderRequest(
         request_id=request.request_id,
@@ -121,6 +125,7 @@ def order_request_from_wire(request: pb.CreateOrderRequest) -> OrderRequest:
             _duration_from_wire("time_to_live", request.time_to_live) if request.HasField("time_to_live") else None
         ),
         sharing=parse_enum("sharing", Sharing, request.sharing or resources_pb2.SHARING_NONE),
+        items_of_order_id=items_of_order_id,
     )
 
 

@@ -183,6 +183,7 @@ class BudgetClient(ServiceClient):
         overlap: int = 1,
         time_to_live: timedelta | None = None,
         sharing: Sharing = Sharing.NONE,
+        items_of_order_id: str = "",
     ) -> Order:
         """Reserves the money for labels.
 
@@ -196,13 +197,14 @@ class BudgetClient(ServiceClient):
             sampling: How items are chosen; GIVEN where item ids are given, RANDOM otherwise.
             overlap: Annotators who answer each item, 1 to 100; above 1 for HUMAN sources only.
             time_to_live: How long the labels are awaited, at least one second; for ever where it is None.
-            sharing: Which items of other orders may be taken.
+            sharing: Which items of other orders may be taken; NONE counts as SOURCES with `items_of_order_id`.
+            items_of_order_id: An order of another source whose first n_labels / overlap items are labelled once more.
 
         Raises:
             BudgetExceededError: where the budget does not suffice.
-            FailedPreconditionError: where the pool has too few items that the order may take.
+            FailedPreconditionError: where the pool, or the other order, has too few items that the order may take.
         """
-        chosen = sampling or (Sampling.GIVEN if item_ids else Sampling.RANDOM)
+        chosen = sampling or (Sampling.GIVEN if item_ids or items_of_order_id else Sampling.RANDOM)
         request = pb.CreateOrderRequest(
             request_id=request_id,
             campaign_id=campaign_id,
@@ -213,6 +215,7 @@ class BudgetClient(ServiceClient):
             item_ids=item_ids,
             overlap=overlap,
             sharing=sharing.value,
+            items_of_order_id=items_of_order_id,
         )
         if time_to_live is not None:
             request.time_to_live.FromTimedelta(time_to_live)
@@ -351,10 +354,25 @@ class BudgetClient(ServiceClient):
         pages = self._repeater.pages(self._stub.ListObservations, request)
         return [Observation.from_proto(observation) async for page in pages for observation in page.observations]
 
-    async def plan(self, request_id: str, campaign_id: str, tranche: Money | None = None) -> Plan:
-        """Decides what to buy next, for at most `tranche` (default: all that is available)."""
+    async def plan(
+        self,
+        request_id: str,
+        campaign_id: str,
+        tranche: Money | None = None,
+        *,
+        weak_source_id: str = "",
+        human_source_id: str = "",
+    ) -> Plan:
+        """Decides what to buy next, for at most `tranche` (default: all that is available).
+
+        Of a kind whose source is named, only its labels, and runs on them, count; else the first is planned for.
+        """
         request = pb.PlanRequest(
-            request_id=request_id, campaign_id=campaign_id, tranche=tranche.to_proto() if tranche else None
+            request_id=request_id,
+            campaign_id=campaign_id,
+            tranche=tranche.to_proto() if tranche else None,
+            weak_source_id=weak_source_id,
+            human_source_id=human_source_id,
         )
         return Plan.from_proto((await self._repeater.unary(self._stub.Plan, request)).plan)
 

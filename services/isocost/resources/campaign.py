@@ -10,7 +10,7 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import check_id
 from isocost.core.money import Money
 from isocost.resources.label import Purpose, time_from_proto, time_to_proto
-from isocost.resources.task import Task
+from isocost.resources.task import TOKENS_PER_PRICE, Task
 from isocost.v1 import resources_pb2
 
 __all__ = [
@@ -127,10 +127,13 @@ class Order:
     """A purchase of labels from one source; n_labels = n_settled + n_released + those still awaited.
 
     Attributes:
+        unit_price: Price of one label; for a metered source, the most that one label may cost.
         overlap: Annotators who answer each item; n_labels is a multiple of it.
         sampling: How the items were chosen.
         sharing: Which items of other orders it was allowed to take.
         expire_time: When the labels that have not arrived are given up; None for never.
+        price_per_million_tokens: For a metered source, price of a million prompt tokens; None if fixed.
+        items_of_order_id: The order whose items it took; "" where it named none.
     """
 
     order_id: str
@@ -148,6 +151,8 @@ class Order:
     sampling: Sampling = Sampling.RANDOM
     sharing: Sharing = Sharing.NONE
     expire_time: datetime | None = None
+    price_per_million_tokens: Money | None = None
+    items_of_order_id: str = ""
 
     @property
     def n_items(self) -> int:
@@ -159,9 +164,19 @@ class Order:
         """Labels still awaited."""
         return self.n_labels - self.n_settled - self.n_released
 
+    def label_micros(self, prompt_tokens: int) -> int:
+        """What one label of so many prompt tokens costs, in micros: the fixed price, or the metered one rounded up.
+
+        It may be more than `unit_price`, and more than any amount of money; such a label is refused.
+        """
+        if self.price_per_million_tokens is None:
+            return self.unit_price.micros
+        return -(-prompt_tokens * self.price_per_million_tokens.micros // TOKENS_PER_PRICE)
+
     @classmethod
     def from_proto(cls, message: resources_pb2.Order) -> Order:
         """Converts from the wire."""
+        metered = message.HasField("price_per_million_tokens")
         return cls(
             order_id=message.order_id,
             campaign_id=message.campaign_id,
@@ -178,10 +193,13 @@ class Order:
             sampling=Sampling(message.sampling or Sampling.RANDOM.value),
             sharing=Sharing(message.sharing or Sharing.NONE.value),
             expire_time=time_from_proto(message.expire_time),
+            price_per_million_tokens=Money.from_proto(message.price_per_million_tokens) if metered else None,
+            items_of_order_id=message.items_of_order_id,
         )
 
     def to_proto(self) -> resources_pb2.Order:
         """Converts to the wire."""
+        metered = self.price_per_million_tokens
         return resources_pb2.Order(
             order_id=self.order_id,
             campaign_id=self.campaign_id,
@@ -198,6 +216,8 @@ class Order:
             sampling=self.sampling.value,
             sharing=self.sharing.value,
             expire_time=time_to_proto(self.expire_time),
+            price_per_million_tokens=metered.to_proto() if metered else None,
+            items_of_order_id=self.items_of_order_id,
         )
 
 

@@ -45,8 +45,8 @@ _PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "auroc": (0.75,),
     "seed": (0, 1),
     "corrects_sequence": (1, 2, 3, 4, 5, 6),
-    "source_id": ("weak", "human", "human"),
-    "weak_source_id": ("weak",),
+    "source_id": ("weak", "metered", "human", "human"),
+    "weak_source_id": ("weak", "metered"),
     "human_source_id": ("human",),
     "choices_mass": (0.0, 1.0),
     "prompt_tokens": (0, 12),
@@ -120,7 +120,9 @@ class Arbitrary:
             message.ClearField("item_ids")
             message.sampling = self.chance.choice((0, 1, 1, 3))
             message.n_labels = message.n_labels or 2
-            message.overlap = 1 if message.source_id == "weak" else message.overlap
+            message.overlap = message.overlap if message.source_id == "human" else 1
+            if self.chance.random() < 0.7:
+                message.ClearField("items_of_order_id")
         if hasattr(message, "corrects_sequence") and self._payments:
             message.campaign_id, message.corrects_sequence = self.chance.choice(self._payments[-20:])
         if hasattr(message, "campaign"):
@@ -182,9 +184,12 @@ class Arbitrary:
             return f"request/{self._seed}/{self._n_requests}"
         if field.name == "page_token" and self.chance.random() < 0.7:
             return ""
-        name = {"page_token": "next_page_token", "item_ids": "item_id", "after_item_id": "item_id"}.get(
-            field.name, field.name
-        )
+        name = {
+            "page_token": "next_page_token",
+            "item_ids": "item_id",
+            "after_item_id": "item_id",
+            "items_of_order_id": "order_id",
+        }.get(field.name, field.name)
         known = self._ids.get(name)
         if known and self.chance.random() < 0.9:
             # The latest are those that most can be done with.

@@ -53,6 +53,18 @@ class Rig:
             batch = pb.AddItemsRequest(request_id=f"{campaign_id}/items/{start}", campaign_id=campaign_id, items=items)
             await self.stub.AddItems(iter([batch]))
 
+    async def add_metered(self, campaign_id: str = "c") -> None:
+        """A weak source at 1.5 micros a token, of which one label costs 1,000 micros at most."""
+        source = resources_pb2.Source(
+            source_id="metered",
+            kind=resources_pb2.SOURCE_KIND_MODEL,
+            unit_price=resources_pb2.Money(currency_code="USD", micros=1_000),
+            price_per_million_tokens=resources_pb2.Money(currency_code="USD", micros=1_500_000),
+        )
+        await self.stub.CreateSource(
+            pb.CreateSourceRequest(request_id=f"{campaign_id}/metered", campaign_id=campaign_id, source=source)
+        )
+
     async def order(self, request_id: str, source_id: str = "weak", n_labels: int = 5, **changes: Any) -> Any:
         request = pb.CreateOrderRequest(
             request_id=request_id,

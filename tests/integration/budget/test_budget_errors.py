@@ -64,6 +64,10 @@ def observation(**changes: Any) -> pb.RecordObservationRequest:
     return pb.RecordObservationRequest(request_id="r", campaign_id="c", observation=resources_pb2.Observation(**fields))
 
 
+def plan(**changes: Any) -> pb.PlanRequest:
+    return pb.PlanRequest(**{"request_id": "r", "campaign_id": "c", **changes})
+
+
 async def refuse(call: Any, request: Any, code: grpc.StatusCode, field: str) -> None:
     """The call ends with the code and a field violation that names the field."""
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -110,6 +114,30 @@ CASES: list[tuple[str, Any, grpc.StatusCode, str]] = [
     ("CreateSource", source(unit_price=money(-INT64_MAX)), Status.INVALID_ARGUMENT, "source.unit_price.micros"),
     ("CreateSource", source(unit_price=money(1, "EUR")), Status.INVALID_ARGUMENT, "source.unit_price"),
     ("CreateSource", source(model="a\0"), Status.INVALID_ARGUMENT, "source.model"),
+    (
+        "CreateSource",
+        source(price_per_million_tokens=money(0)),
+        Status.INVALID_ARGUMENT,
+        "source.price_per_million_tokens",
+    ),
+    (
+        "CreateSource",
+        source(price_per_million_tokens=money(1, "EUR")),
+        Status.INVALID_ARGUMENT,
+        "source.price_per_million_tokens",
+    ),
+    (
+        "CreateSource",
+        source(price_per_million_tokens=money(INT64_MAX)),
+        Status.INVALID_ARGUMENT,
+        "source.price_per_million_tokens.micros",
+    ),
+    (
+        "CreateSource",
+        source(kind=resources_pb2.SOURCE_KIND_HUMAN, price_per_million_tokens=money()),
+        Status.INVALID_ARGUMENT,
+        "source.price_per_million_tokens",
+    ),
     ("CreateOrder", order(request_id=""), Status.INVALID_ARGUMENT, "request_id"),
     ("CreateOrder", order(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
     ("CreateOrder", order(campaign_id="done"), Status.FAILED_PRECONDITION, "campaign_id"),
@@ -132,6 +160,16 @@ CASES: list[tuple[str, Any, grpc.StatusCode, str]] = [
     ),
     ("CreateOrder", order(item_ids=["x\0"]), Status.INVALID_ARGUMENT, "item_ids[0]"),
     ("CreateOrder", order(item_ids=["nobody"]), Status.NOT_FOUND, "item_ids[0]"),
+    ("CreateOrder", order(items_of_order_id="nobody"), Status.NOT_FOUND, "items_of_order_id"),
+    ("CreateOrder", order(items_of_order_id="a\0"), Status.INVALID_ARGUMENT, "items_of_order_id"),
+    ("CreateOrder", order(items_of_order_id="o", item_ids=["i1"]), Status.INVALID_ARGUMENT, "item_ids"),
+    (
+        "CreateOrder",
+        order(items_of_order_id="o", sampling=resources_pb2.SAMPLING_UNCERTAINTY),
+        Status.INVALID_ARGUMENT,
+        "sampling",
+    ),
+    ("CreateOrder", order(items_of_order_id="o", n_labels=0), Status.INVALID_ARGUMENT, "n_labels"),
     ("GetOrder", pb.GetOrderRequest(order_id="nobody"), Status.NOT_FOUND, "order_id"),
     ("ListOrders", pb.ListOrdersRequest(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
     ("ListSources", pb.ListSourcesRequest(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
@@ -152,6 +190,11 @@ CASES: list[tuple[str, Any, grpc.StatusCode, str]] = [
     ("Plan", pb.PlanRequest(request_id="r", campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
     ("Plan", pb.PlanRequest(request_id="r", campaign_id="done"), Status.FAILED_PRECONDITION, "campaign_id"),
     ("Plan", pb.PlanRequest(request_id="r", campaign_id="c", tranche=money(-1)), Status.INVALID_ARGUMENT, "tranche"),
+    ("Plan", plan(weak_source_id="nobody"), Status.NOT_FOUND, "weak_source_id"),
+    ("Plan", plan(weak_source_id="human"), Status.INVALID_ARGUMENT, "weak_source_id"),
+    ("Plan", plan(weak_source_id="a\0"), Status.INVALID_ARGUMENT, "weak_source_id"),
+    ("Plan", plan(human_source_id="nobody"), Status.NOT_FOUND, "human_source_id"),
+    ("Plan", plan(human_source_id="weak"), Status.INVALID_ARGUMENT, "human_source_id"),
     ("ListPlans", pb.ListPlansRequest(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
     ("ListObservations", pb.ListObservationsRequest(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
     ("GetFrontier", pb.GetFrontierRequest(campaign_id="nobody"), Status.NOT_FOUND, "campaign_id"),
@@ -201,6 +244,40 @@ async def test_bad_labels(rig: Any) -> None:
         await refuse(rig.stub.SubmitLabels, request, code, field)
     assert await rig.items(made.order_id, pending_only=True) == [good, other]
     assert (await rig.balance()).settled.micros == 0
+
+
+async def test_bad_labels_of_a_metered_source(rig: Any) -> None:
+    await rig.create()
+    await rig.add_metered()
+    made = await rig.order("o", "metered", 2)
+    items = await rig.items(made.order_id)
+    for n_tokens in (0, 667, 10**9, 10**9 + 1):
+        labels = [
+            resources_pb2.Label(item_id=item_id, probabilities=[0.5, 0.5], prompt_tokens=tokens)
+            for item_id, tokens in zip(items, (666, n_tokens), strict=True)
+        ]
+        request = pb.SubmitLabelsRequest(request_id="r", order_id=made.order_id, labels=labels)
+        await refuse(rig.stub.SubmitLabels, request, Status.INVALID_ARGUMENT, "labels[1].prompt_tokens")
+    assert (await rig.balance()).settled.micros == 0
+
+
+async def test_items_of_an_order_that_does_not_fit(rig: Any) -> None:
+    await rig.create()
+    human = await rig.order("o", "human", 2)
+    await rig.create(campaign_id="d")
+    elsewhere = order(request_id="d", campaign_id="d", items_of_order_id=human.order_id)
+    for request, code, field in (
+        (order(source_id="human", items_of_order_id=human.order_id), Status.INVALID_ARGUMENT, "items_of_order_id"),
+        (elsewhere, Status.INVALID_ARGUMENT, "items_of_order_id"),
+        (order(items_of_order_id=human.order_id, n_labels=3), Status.INVALID_ARGUMENT, "n_labels"),
+        (
+            order(items_of_order_id=human.order_id, purpose=resources_pb2.PURPOSE_EVALUATION),
+            Status.FAILED_PRECONDITION,
+            "n_labels",
+        ),
+    ):
+        await refuse(rig.stub.CreateOrder, request, code, field)
+    assert (await rig.balance()).reserved.micros == 200_000
 
 
 async def test_bad_streams_of_items(rig: Any) -> None:

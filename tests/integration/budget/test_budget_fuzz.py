@@ -69,6 +69,7 @@ class Fuzzer:
             if number % CALLS_A_CAMPAIGN == 0:
                 self._arbitrary.campaign_id = f"c{self._seed}-{number}"
                 await self._rig.create(budget_micros=30_000_000, n_items=60, campaign_id=self._arbitrary.campaign_id)
+                await self._rig.add_metered(self._arbitrary.campaign_id)
             (method,) = self._arbitrary.chance.choices(METHODS, WEIGHTS)
             await self._call(method)
 

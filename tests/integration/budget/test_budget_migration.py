@@ -118,6 +118,41 @@ def test_no_row_is_lost_or_changed(old_database_url: str) -> None:
     assert (proof.settled.micros, proof.reserved.micros) == (1_110_000, 30_000)
 
 
+async def test_what_was_there_has_a_fixed_price_and_new_sources_may_be_metered(
+    old_database_url: str, channel: grpc.aio.Channel
+) -> None:
+    stub: Any = budget_service_pb2_grpc.BudgetServiceStub(channel)
+    listed = await stub.ListSources(pb.ListSourcesRequest(campaign_id="reviews"))
+    assert not any(source.HasField("price_per_million_tokens") for source in listed.sources)
+    old = (await stub.GetOrder(pb.GetOrderRequest(order_id=OPEN_ORDER))).order
+    assert (old.HasField("price_per_million_tokens"), old.items_of_order_id) == (False, "")
+    metered = resources_pb2.Source(
+        source_id="metered",
+        kind=resources_pb2.SOURCE_KIND_MODEL,
+        unit_price=resources_pb2.Money(currency_code="USD", micros=10_000),
+        price_per_million_tokens=resources_pb2.Money(currency_code="USD", micros=1_000_000),
+    )
+    await stub.CreateSource(pb.CreateSourceRequest(request_id="m", campaign_id="reviews", source=metered))
+    request = pb.CreateOrderRequest(
+        request_id="o",
+        campaign_id="reviews",
+        source_id="metered",
+        purpose=resources_pb2.PURPOSE_TRAINING,
+        n_labels=1,
+        items_of_order_id=OPEN_ORDER,
+    )
+    order = (await stub.CreateOrder(request)).order
+    export = stub.ExportOrderItems(pb.ExportOrderItemsRequest(order_id=order.order_id))
+    labels = [
+        resources_pb2.Label(item_id=item.item_id, probabilities=[0.25, 0.75], prompt_tokens=77)
+        async for part in export
+        for item in part.items
+    ]
+    await stub.SubmitLabels(pb.SubmitLabelsRequest(request_id="s", order_id=order.order_id, labels=labels))
+    (proof,) = verify_ledger(old_database_url)
+    assert (proof.n_labels, proof.settled.micros) == (14, 1_110_000 + 77)
+
+
 async def test_a_request_of_before_still_gets_its_first_answer(channel: grpc.aio.Channel) -> None:
     stub: Any = budget_service_pb2_grpc.BudgetServiceStub(channel)
     answers = {row["request_id"]: row["response"] for row in read_rows()["requests"]}

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from isocost.budget.proof import verify_ledger
-from isocost.core.errors import BudgetExceededError, IsocostError, from_rpc_error
+from isocost.core.errors import BudgetExceededError, FailedPreconditionError, IsocostError, from_rpc_error
 from isocost.v1 import budget_service_pb2 as pb
 from isocost.v1 import budget_service_pb2_grpc, queue_service_pb2_grpc, resources_pb2
 from isocost.v1 import queue_service_pb2 as queue_pb
@@ -143,3 +143,57 @@ async def test_64_annotators_never_hold_the_same_label(rig: Any, channels: list[
     assert set(Counter(item_id for part in handed_out for item_id in part).values()) == {2}
     (proof,) = verify_ledger(rig.database_url)
     assert (proof.n_labels, proof.settled.micros, proof.reserved.micros) == (50, 50 * PRICE_MICROS, 0)
+
+
+async def test_items_of_an_order_that_is_cancelled_meanwhile_are_bought_once(
+    rig: Any, channels: list[grpc.aio.Channel]
+) -> None:
+    """Half the clients want two items each of an order with 40, while one gives up what is pending there."""
+    await rig.create(budget_micros=100 * PRICE_MICROS, n_items=60)
+    human = await rig.order("human", "human", 40)
+    items = await rig.items(human.order_id)
+    labels = [resources_pb2.Label(item_id=item_id, probabilities=[0, 1]) for item_id in items[:10]]
+    await rig.stub.SubmitLabels(pb.SubmitLabelsRequest(request_id="labels", order_id=human.order_id, labels=labels))
+
+    async def buy_or_cancel(number: int, channel: grpc.aio.Channel) -> Any:
+        stub: Any = budget_service_pb2_grpc.BudgetServiceStub(channel)
+        if number == 5:
+            return await stub.CancelOrder(pb.CancelOrderRequest(request_id="cancel", order_id=human.order_id))
+        if number % 2:
+            return None
+        request = order_request(f"buy/{number}", 2)
+        request.source_id, request.items_of_order_id = "weak", human.order_id
+        return await stub.CreateOrder(request)
+
+    answers = await race(channels, buy_or_cancel)
+    bought = [answer.order.order_id for answer in answers if isinstance(answer, pb.CreateOrderResponse)]
+    refused = [answer for answer in answers if isinstance(answer, IsocostError)]
+    assert all(isinstance(answer, FailedPreconditionError) for answer in refused)
+    assert len(bought) + len(refused) == N_CLIENTS // 2
+    # What is labelled may be bought before and after; the rest only before it was given up.
+    assert 5 <= len(bought) <= 20
+    sold = [item_id for order_id in bought for item_id in await rig.items(order_id)]
+    assert sorted(sold) == sorted(items[: len(sold)])
+    (proof,) = verify_ledger(rig.database_url)
+    assert (proof.n_labels, proof.reserved.micros) == (10, len(sold) * 1_000)
+
+
+async def test_a_metered_label_that_everyone_submits_is_paid_once(rig: Any, channels: list[grpc.aio.Channel]) -> None:
+    await rig.create(n_items=10)
+    await rig.add_metered()
+    order = await rig.order("o", "metered", 5)
+    labels = [
+        resources_pb2.Label(item_id=item_id, probabilities=[0, 1], prompt_tokens=100)
+        for item_id in await rig.items(order.order_id)
+    ]
+
+    async def submit(number: int, channel: grpc.aio.Channel) -> Any:
+        stub: Any = budget_service_pb2_grpc.BudgetServiceStub(channel)
+        request = pb.SubmitLabelsRequest(request_id=f"submit/{number}", order_id=order.order_id, labels=labels)
+        return await stub.SubmitLabels(request)
+
+    answers = await race(channels, submit)
+    assert Counter((answer.n_accepted, answer.n_duplicate) for answer in answers) == {(5, 0): 1, (0, 5): N_CLIENTS - 1}
+    (proof,) = verify_ledger(rig.database_url)
+    # Reserved, five paid, and what they did not cost released in one.
+    assert (proof.n_entries, proof.settled.micros, proof.reserved.micros) == (7, 5 * 150, 0)

@@ -38,6 +38,12 @@ class Book:
                 sources.create_source(connection, campaign_id, source)
         self.add([Item(f"i{index}", {"claim": f"claim {index}"}) for index in range(n_items)], campaign_id=campaign_id)
 
+    def add_metered(self, campaign_id: str = "c") -> None:
+        """A weak source at 1.5 micros a token (1,500,000 a million), of which one label costs 1,000 micros at most."""
+        source = Source("metered", SourceKind.MODEL, Money(1_000), "small", Money(1_500_000))
+        with self.database.write() as connection:
+            sources.create_source(connection, campaign_id, source)
+
     def add(self, items: Sequence[Item], *, campaign_id: str = "c") -> pool.AddedItems:
         with self.database.write() as connection:
             return pool.add_items(connection, campaign_id, list(enumerate(items)))
@@ -58,6 +64,7 @@ class Book:
         overlap: int = 1,
         time_to_live: timedelta | None = None,
         sharing: Sharing = Sharing.NONE,
+        items_of: str = "",
     ) -> Order:
         """Sampling is GIVEN where items are given, else RANDOM, unless it is named."""
         request = orders.OrderRequest(
@@ -71,6 +78,7 @@ class Book:
             overlap=overlap,
             time_to_live=time_to_live,
             sharing=sharing,
+            items_of_order_id=items_of,
         )
         with self.database.write() as connection:
             return orders.create_order(connection, request)
@@ -86,11 +94,16 @@ class Book:
             )
         return [part.item.item_id for part in placed]
 
-    def submit(self, order: Order, item_ids: Sequence[str], *, annotator: str = "") -> labels.SubmittedLabels:
+    def submit(
+        self, order: Order, item_ids: Sequence[str], *, annotator: str = "", prompt_tokens: Sequence[int] = ()
+    ) -> labels.SubmittedLabels:
+        tokens = prompt_tokens or [0] * len(item_ids)
+        some = [
+            Label(item_id, (0.25, 0.75), annotator, prompt_tokens=n)
+            for item_id, n in zip(item_ids, tokens, strict=True)
+        ]
         with self.database.write() as connection:
-            return labels.submit_labels(
-                connection, order.order_id, [Label(item_id, (0.25, 0.75), annotator) for item_id in item_ids]
-            )
+            return labels.submit_labels(connection, order.order_id, some)
 
     def cancel(self, order: Order) -> Order:
         with self.database.write() as connection:

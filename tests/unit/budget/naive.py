@@ -12,23 +12,25 @@ from isocost.resources.queue import LeaseState
 
 __all__ = ["PRICE_MICROS", "NaiveBook", "NaiveLease", "NaiveOrder", "NaiveSlot", "RefusedError"]
 
-PRICE_MICROS = {"weak": 1_000, "human": 100_000}
+PRICE_MICROS = {"weak": 1_000, "metered": 1_000, "human": 100_000}
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
 
 class RefusedError(Exception):
-    """The rules do not allow it; says whether for want of money."""
+    """The rules do not allow it; says whether for want of money, or because the call itself is wrong."""
 
-    def __init__(self, *, budget: bool = False) -> None:
+    def __init__(self, *, budget: bool = False, invalid: bool = False) -> None:
         super().__init__()
         self.budget = budget
+        self.invalid = invalid
 
 
 @dataclass
 class NaiveSlot:
-    """One awaited label: answered, given up, in hand of a lease, or waiting."""
+    """One awaited label: answered and paid, given up, in hand of a lease, or waiting."""
 
     item_id: str
+    paid_micros: int = 0
     annotator: str | None = None
     released: bool = False
     lease: int | None = None
@@ -100,7 +102,7 @@ class NaiveBook:
 
     @property
     def settled_micros(self) -> int:
-        labels = sum(order.price_micros for order in self.orders for slot in order.slots if slot.annotator is not None)
+        labels = sum(slot.paid_micros for order in self.orders for slot in order.slots)
         return labels + sum(self.corrections.values())
 
     @property
@@ -120,11 +122,17 @@ class NaiveBook:
             clashes = {
                 Sharing.NONE: True,
                 Sharing.SOURCES: same_source or other_use,
-                Sharing.ALL: same_source and source_id == "weak",
+                Sharing.ALL: same_source and source_id != "human",
             }
             if clashes[sharing]:
                 taken |= order.held_items
         return set(self.items) - taken
+
+    def items_of(self, order: NaiveOrder, source_id: str, purpose: Purpose, sharing: Sharing) -> list[str]:
+        """The items of an order that a new one may take with it, in its sequence."""
+        sharing = Sharing.SOURCES if sharing is Sharing.NONE else sharing
+        may_take = self.may_take(source_id, purpose, sharing) & order.held_items
+        return [item_id for item_id in dict.fromkeys(slot.item_id for slot in order.slots) if item_id in may_take]
 
     def after_expiry(self, now_us: int) -> NaiveBook:
         """The book once orders whose time is over have given up what nobody has in hand."""
@@ -168,28 +176,39 @@ class NaiveBook:
         slots = (slot for order in self.orders if order.source_id == source_id for slot in order.of_item(item_id))
         return any(slot.annotator == annotator for slot in slots)
 
-    def settle(self, order: NaiveOrder, annotator: str, placed: Sequence[NaiveSlot]) -> None:
+    def settle(self, order: NaiveOrder, annotator: str, placed: Sequence[NaiveSlot], tokens: int = 0) -> None:
         if any(self.has_answered(annotator, slot.item_id, order.source_id) for slot in placed):
             raise RefusedError
         for slot in placed:
             slot.annotator, slot.lease = annotator, None
-            self.entries.append((EntryKind.SETTLE, order.price_micros, order.order_id))
+            # 1.5 micros a token, rounded up.
+            slot.paid_micros = (3 * tokens + 1) // 2 if order.source_id == "metered" else order.price_micros
+            self.entries.append((EntryKind.SETTLE, slot.paid_micros, order.order_id))
+        remainder = sum(order.price_micros - slot.paid_micros for slot in placed)
+        if remainder:
+            self.entries.append((EntryKind.RELEASE, remainder, order.order_id))
         if order.n_pending == 0 and order.state is OrderState.OPEN:
             gave_up = any(slot.released for slot in order.slots)
             order.state = OrderState.EXPIRED if gave_up else OrderState.SETTLED
 
-    def submit(self, order: NaiveOrder, item_ids: Sequence[str], annotator: str, now_us: int) -> tuple[int, int]:
-        """Labels of different items; returns how many are accepted and how many duplicates."""
+    def submit(
+        self, order: NaiveOrder, item_ids: Sequence[str], annotator: str, now_us: int, tokens: int
+    ) -> tuple[int, int]:
+        """Labels of different items, of so many tokens each; returns how many are accepted and how many duplicates."""
         placed = []
         for item_id in item_ids:
             slots = order.of_item(item_id)
             if any(slot.annotator == annotator for slot in slots):
                 continue
             waiting = [slot for slot in slots if slot.is_waiting]
-            if not waiting or order.is_over(now_us):
+            if not waiting:
                 raise RefusedError
+            if order.source_id == "metered" and not 0 < 3 * tokens <= 2 * order.price_micros:
+                raise RefusedError(invalid=True)
             placed.append(waiting[0])
-        self.settle(order, annotator, placed)
+        if placed and order.is_over(now_us):
+            raise RefusedError
+        self.settle(order, annotator, placed, tokens)
         return len(placed), len(item_ids) - len(placed)
 
     def waiting_for(self, annotator: str, n_items: int, now_us: int) -> dict[str, int]:

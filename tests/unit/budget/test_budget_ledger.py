@@ -169,7 +169,7 @@ def test_verify_accepts_what_the_service_wrote(book: Any) -> None:
 _entries, _campaigns, _labels, _orders = schema.ledger_entries, schema.campaigns, schema.labels, schema.orders
 
 
-def _drop_guards(book: Any) -> None:
+def drop_guards(book: Any) -> None:
     """Takes away all that the database itself refuses, as somebody who edits its files could."""
     with book.database.write() as connection:
         if connection.dialect.name == "sqlite":
@@ -220,7 +220,7 @@ def test_the_database_itself_refuses_to_change_what_was_written(book: Any, table
 )
 def test_verify_finds_damage(book: Any, damage: Any, complaint: str) -> None:
     _busy_book(book)
-    _drop_guards(book)
+    drop_guards(book)
     with book.database.write() as connection:
         connection.execute(damage)
     with book.database.read() as connection, pytest.raises(FailedPreconditionError, match=complaint):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from isocost.budget.proof import verify_campaign
-from isocost.core.errors import BudgetExceededError, FailedPreconditionError
+from isocost.core.errors import BudgetExceededError, FailedPreconditionError, InvalidArgumentError
 from isocost.resources.campaign import EntryKind, Order, Sharing
 from isocost.resources.label import Purpose
 from isocost.resources.queue import Lease, LeaseState
@@ -26,6 +26,8 @@ ITEMS = [f"i{index}" for index in range(12)]
 #: Short of what all items cost twice from the human source, so that runs meet both limits.
 BUDGET_MICROS = 1_900_000
 NUMBERS = st.integers(0, 100)
+SOURCES = st.sampled_from(["weak", "metered", "human"])
+PURPOSES = st.sampled_from([Purpose.TRAINING, Purpose.EVALUATION])
 ANNOTATORS = st.sampled_from(["ann", "bob", "cat"])
 SECONDS = st.sampled_from([5, 10, 30])
 
@@ -45,6 +47,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def create(self) -> None:
         self.book.create(self.campaign_id, budget_micros=BUDGET_MICROS, n_items=len(ITEMS))
+        self.book.add_metered(self.campaign_id)
 
     def both(self, naively: Callable[[NaiveBook], Any], really: Callable[[], Any]) -> Any:
         """What the book answers, which must be what the naive one answers; None where both refuse."""
@@ -52,7 +55,8 @@ class LedgerMachine(RuleBasedStateMachine):
         try:
             expected = naively(naive)
         except RefusedError as refusal:
-            with pytest.raises(BudgetExceededError if refusal.budget else FailedPreconditionError):
+            error = BudgetExceededError if refusal.budget else FailedPreconditionError
+            with pytest.raises(InvalidArgumentError if refusal.invalid else error):
                 really()
             return None
         self.naive = naive
@@ -62,10 +66,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return result
 
     @rule(
-        source_id=st.sampled_from(["weak", "human"]),
+        source_id=SOURCES,
         n_items=st.integers(1, len(ITEMS)),
         overlap=st.integers(1, 3),
-        purpose=st.sampled_from([Purpose.TRAINING, Purpose.EVALUATION]),
+        purpose=PURPOSES,
         sharing=st.sampled_from(Sharing),
         given_items=st.booleans(),
         seconds=st.none() | SECONDS,
@@ -80,7 +84,7 @@ class LedgerMachine(RuleBasedStateMachine):
         given_items: bool,
         seconds: int | None,
     ) -> None:
-        overlap = 1 if source_id == "weak" else overlap
+        overlap = overlap if source_id == "human" else 1
         # An order that is refused expires nothing.
         naive = self.naive.after_expiry(self.clock.now_us)
         may_take = naive.may_take(source_id, purpose, sharing)
@@ -112,14 +116,68 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(chosen) <= may_take
         assert not items or chosen == items
         expire_time_us = None if seconds is None else self.clock.now_us + seconds * 1_000_000
-        slots = [NaiveSlot(item_id) for item_id in chosen for _ in range(overlap)]
-        naive.orders.append(NaiveOrder(stored.order_id, source_id, purpose, sharing, expire_time_us, slots))
+        self.keep(naive, stored, chosen, expire_time_us)
+
+    def keep(self, naive: NaiveBook, stored: Order, items: list[str], expire_time_us: int | None = None) -> None:
+        """Adds an order that was made to the naive book, which it replaces."""
+        slots = [NaiveSlot(item_id) for item_id in items for _ in range(stored.overlap)]
+        naive.orders.append(
+            NaiveOrder(stored.order_id, stored.source_id, stored.purpose, stored.sharing, expire_time_us, slots)
+        )
+        price_micros = stored.n_labels * PRICE_MICROS[stored.source_id]
         naive.entries.append((EntryKind.RESERVE, price_micros, stored.order_id))
         self.naive = naive
         self.orders.append(stored)
 
-    @rule(choice=NUMBERS, n_labels=st.integers(1, len(ITEMS)), skip=st.integers(0, 4), annotator=ANNOTATORS)
-    def submit(self, choice: int, n_labels: int, skip: int, annotator: str) -> None:
+    @rule(
+        choice=NUMBERS,
+        source_id=SOURCES,
+        n_items=st.integers(1, len(ITEMS)),
+        purpose=PURPOSES,
+        sharing=st.sampled_from(Sharing),
+    )
+    def order_items_of(self, choice: int, source_id: str, n_items: int, purpose: Purpose, sharing: Sharing) -> None:
+        if not self.orders:
+            return
+        number = choice % len(self.orders)
+        naive = self.naive.after_expiry(self.clock.now_us)
+        other = naive.orders[number]
+        may_take = naive.items_of(other, source_id, purpose, sharing)
+
+        def really() -> Order:
+            order: Order = self.book.order(
+                source_id,
+                n_items,
+                campaign_id=self.campaign_id,
+                purpose=purpose,
+                sharing=sharing,
+                items_of=self.orders[number].order_id,
+            )
+            return order
+
+        if other.source_id == source_id or n_items > self.orders[number].n_items:
+            with pytest.raises(InvalidArgumentError):
+                really()
+            return
+        affordable = n_items * PRICE_MICROS[source_id] <= naive.available_micros
+        if not affordable or n_items > len(may_take):
+            with pytest.raises(FailedPreconditionError if affordable else BudgetExceededError):
+                really()
+            return
+        stored = really()
+        chosen = self.book.items(stored)
+        assert chosen == may_take[:n_items]
+        self.keep(naive, stored, chosen)
+
+    @rule(
+        choice=NUMBERS,
+        n_labels=st.integers(1, len(ITEMS)),
+        skip=st.integers(0, 4),
+        annotator=ANNOTATORS,
+        # The last costs a micro more than a label may.
+        tokens=st.sampled_from([0, 1, 2, 333, 666, 667]),
+    )
+    def submit(self, choice: int, n_labels: int, skip: int, annotator: str, tokens: int) -> None:
         if not self.orders:
             return
         number = choice % len(self.orders)
@@ -127,11 +185,13 @@ class LedgerMachine(RuleBasedStateMachine):
         items = of_order[skip:][:n_labels] or of_order
 
         def really() -> tuple[int, int]:
-            result = self.book.submit(self.orders[number], items, annotator=annotator)
+            result = self.book.submit(
+                self.orders[number], items, annotator=annotator, prompt_tokens=[tokens] * len(items)
+            )
             return result.n_accepted, result.n_duplicate
 
         now_us = self.clock.now_us
-        self.both(lambda naive: naive.submit(naive.orders[number], items, annotator, now_us), really)
+        self.both(lambda naive: naive.submit(naive.orders[number], items, annotator, now_us, tokens), really)
 
     @rule(choice=NUMBERS)
     def cancel(self, choice: int) -> None:

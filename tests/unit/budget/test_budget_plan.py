@@ -36,9 +36,9 @@ def record(book: Any, *some: Observation) -> list[Observation]:
         return [observations.record_observation(connection, "c", each) for each in some]
 
 
-def make_plan(book: Any, tranche: Money | None = None) -> Plan:
+def make_plan(book: Any, tranche: Money | None = None, **named: str) -> Plan:
     with book.database.write() as connection:
-        return plans.make_plan(connection, "c", tranche)
+        return plans.make_plan(connection, "c", tranche, **named)
 
 
 def test_an_observation_costs_what_its_labels_cost(book: Any) -> None:
@@ -172,3 +172,123 @@ def test_the_frontier_prices_each_source_by_itself(book: Any) -> None:
     with book.database.read() as connection:
         points = observations.frontier(connection, "c")
     assert [(point.cost.micros, point.accuracy) for point in points] == [(10_000, 0.6), (90_000, 0.7)]
+
+
+def buy(book: Any, source_id: str, prompt_tokens: list[int], purpose: Purpose = Purpose.TRAINING) -> None:
+    """Labels of a metered source, 1.5 micros a token."""
+    order = book.order(source_id, len(prompt_tokens), purpose=purpose)
+    book.submit(order, book.items(order), prompt_tokens=prompt_tokens)
+
+
+def test_metered_labels_cost_what_the_first_of_them_were_settled_at(book: Any) -> None:
+    book.create(n_items=40)
+    book.add_metered()
+    buy(book, "metered", [100, 200], Purpose.PILOT)
+    buy(book, "metered", [600], Purpose.EVALUATION)
+    buy(book, "metered", [300, 401])
+    seen = record(
+        book,
+        observation("a", 3, 2, 0.8, weak_source_id="metered"),
+        observation("b", 4, 0, 0.7, weak_source_id="metered"),
+        observation("c", 4, 0, 0.6, weak_source_id="metered"),
+    )
+    assert [each.cost.micros for each in seen if each.cost] == [150 + 300 + 450 + 200_000, 1_502, 1_502]
+    buy(book, "metered", [500])
+    with book.database.read() as connection:
+        points = observations.frontier(connection, "c")
+    assert [(point.cost.micros, point.n_seeds) for point in points] == [(1_502, 2), (200_900, 1)]
+
+
+def test_no_more_metered_labels_are_costed_than_were_bought(book: Any) -> None:
+    book.create()
+    book.add_metered()
+    buy(book, "metered", [100, 200])
+    with pytest.raises(InvalidArgumentError, match=r"has 2 labels to train on.*at most 2") as refusal:
+        record(book, observation("run", 3, 0, weak_source_id="metered"))
+    assert refusal.value.field == "observation.n_weak"
+
+
+def test_a_plan_expects_the_mean_price_of_metered_labels(book: Any) -> None:
+    book.create(budget_micros=100_000, n_items=200)
+    book.add_metered()
+    before = json.loads(make_plan(book, weak_source_id="metered").inputs_json)
+    assert (before["weak_price_micros"], before["weak_unit_price_micros"]) == (1_000, 1_000)
+    buy(book, "metered", [100, 101])
+    buy(book, "metered", [600], Purpose.EVALUATION)
+    plan = make_plan(book, Money(1_520), weak_source_id="metered")
+    # (150 + 152) / 2 and rounded up; the evaluation label is not trained on.
+    assert json.loads(plan.inputs_json)["weak_price_micros"] == 151
+    (purchase,) = plan.purchases
+    assert (purchase.source_id, purchase.n_labels, purchase.cost.micros) == ("metered", 10, 1_510)
+
+
+def test_a_plan_buys_no_more_metered_labels_than_can_be_reserved(book: Any) -> None:
+    book.create(budget_micros=10_000, n_items=200)
+    book.add_metered()
+    buy(book, "metered", [1, 3])
+    plan = make_plan(book, weak_source_id="metered")
+    (purchase,) = plan.purchases
+    assert (purchase.n_labels, purchase.cost.micros) == (9, 9 * 4)
+    assert "reserves 9 of them at up to $0.001 each" in plan.reason
+    assert book.order("metered", purchase.n_labels).n_labels == 9
+
+
+def test_a_plan_stops_where_not_one_metered_label_can_be_reserved(book: Any) -> None:
+    book.create(budget_micros=1_001, n_items=200)
+    book.add_metered()
+    buy(book, "metered", [2])
+    plan = make_plan(book, weak_source_id="metered")
+    assert (plan.decision, plan.purchases) == (Decision.STOP, ())
+    assert json.loads(plan.inputs_json)["weak_price_micros"] == 1_000
+
+
+def test_a_plan_for_named_sources_counts_their_labels_and_runs_alone(book: Any) -> None:
+    book.create(n_items=60)
+    with book.database.write() as connection:
+        for source in (
+            Source("weak2", SourceKind.MODEL, Money(2_000)),
+            Source("human2", SourceKind.HUMAN, Money(50_000)),
+        ):
+            sources.create_source(connection, "c", source)
+    for source_id, n_labels in (("weak", 4), ("weak2", 6), ("human", 1), ("human2", 2)):
+        order = book.order(source_id, n_labels)
+        book.submit(order, book.items(order))
+    record(
+        book,
+        observation("a", 4, 0),
+        observation("b", 6, 0, weak_source_id="weak2"),
+        observation("c", 0, 1),
+        observation("d", 6, 2, weak_source_id="weak2", human_source_id="human2"),
+    )
+
+    def seen(**named: str) -> tuple[Any, ...]:
+        given = json.loads(make_plan(book, None, **named).inputs_json)
+        names = ("weak_source_id", "n_weak", "weak_price_micros", "human_source_id", "n_human", "human_price_micros")
+        runs = [(run["n_weak"], run["n_human"]) for run in given["observations"]]
+        return (*(given[name] for name in names), runs)
+
+    every = [(4, 0), (6, 0), (0, 1), (6, 2)]
+    assert seen() == ("weak", 10, 1_000, "human", 3, 100_000, every)
+    assert seen(weak_source_id="weak2") == ("weak2", 6, 2_000, "human", 3, 100_000, [(6, 0), (0, 1), (6, 2)])
+    assert seen(human_source_id="human") == ("weak", 10, 1_000, "human", 1, 100_000, [(4, 0), (6, 0), (0, 1)])
+    assert seen(weak_source_id="weak2", human_source_id="human2") == (
+        ("weak2", 6, 2_000, "human2", 2, 50_000, [(6, 0), (6, 2)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "complaint"),
+    [
+        ({"weak_source_id": "human"}, InvalidArgumentError, "'human' is a HUMAN source; name a MODEL one"),
+        ({"human_source_id": "weak"}, InvalidArgumentError, "'weak' is a MODEL source; name a HUMAN one"),
+        ({"weak_source_id": "nobody"}, NotFoundError, "no source 'nobody'"),
+        ({"human_source_id": "nobody"}, NotFoundError, "no source 'nobody'"),
+    ],
+)
+def test_a_plan_for_a_source_that_cannot_be_is_refused(
+    book: Any, named: dict[str, str], error: type[Any], complaint: str
+) -> None:
+    book.create()
+    with pytest.raises(error, match=complaint) as refusal:
+        make_plan(book, None, **named)
+    assert [refusal.value.field] == list(named)

@@ -14,7 +14,7 @@ from isocost.budget.paging import Page
 from isocost.budget.requests import RequestKey
 from isocost.budget.rpcs.transactions import Transactions
 from isocost.budget.validation import parse_money
-from isocost.budget.wire import id_from_wire, observation_from_wire
+from isocost.budget.wire import id_from_wire, observation_from_wire, optional_id_from_wire
 from isocost.v1 import budget_service_pb2 as pb
 
 __all__ = ["DecisionRpcs"]
@@ -56,9 +56,14 @@ class DecisionRpcs(Transactions):
         key = RequestKey.of("Plan", request.request_id, request)
         campaign_id = id_from_wire("campaign_id", request.campaign_id)
         tranche = parse_money("tranche", request.tranche) if request.HasField("tranche") else None
+        weak_source_id = optional_id_from_wire("weak_source_id", request.weak_source_id)
+        human_source_id = optional_id_from_wire("human_source_id", request.human_source_id)
 
         def work(connection: Connection) -> pb.PlanResponse:
-            return pb.PlanResponse(plan=plans.make_plan(connection, campaign_id, tranche).to_proto())
+            plan = plans.make_plan(
+                connection, campaign_id, tranche, weak_source_id=weak_source_id, human_source_id=human_source_id
+            )
+            return pb.PlanResponse(plan=plan.to_proto())
 
         return await self._once(key, pb.PlanResponse, work, lambda _: campaign_id)
 
