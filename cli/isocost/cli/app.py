@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(commands.run)
+app.command("label")(commands.label)
+app.command("predict")(commands.predict)
 app.command("serve")(commands.serve)
 app.command("status")(commands.status)
 app.command("report")(commands.report)

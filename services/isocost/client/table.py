@@ -29,6 +29,8 @@ class Column(Enum):
     """A number; float64 in Parquet."""
     REALS = "reals"
     """Numbers; a list of float64 in Parquet."""
+    BOOLEAN = "boolean"
+    """True or false."""
     TIME = "time"
     """A time in UTC: ISO 8601 text in JSON, a timestamp in microseconds in Parquet."""
     FIELDS = "fields"
@@ -184,8 +186,10 @@ ORDERS: Table[Order] = Table(
         "sampling": Column.TEXT,
         "sharing": Column.TEXT,
         "unit_price_micros": Column.INTEGER,
+        "price_per_million_tokens_micros": Column.INTEGER,
         "currency": Column.TEXT,
         "request_id": Column.TEXT,
+        "items_of_order_id": Column.TEXT,
         "create_time": Column.TIME,
         "expire_time": Column.TIME,
     },
@@ -202,8 +206,10 @@ ORDERS: Table[Order] = Table(
         record.sampling.name.lower(),
         record.sharing.name.lower(),
         record.unit_price.micros,
+        record.price_per_million_tokens.micros if record.price_per_million_tokens else None,
         record.unit_price.currency_code,
         record.request_id,
+        record.items_of_order_id,
         record.create_time,
         record.expire_time,
     ),

@@ -57,6 +57,7 @@ class _Parquet:
             Column.INTEGER: pa.int64(),
             Column.REAL: pa.float64(),
             Column.REALS: pa.list_(pa.float64()),
+            Column.BOOLEAN: pa.bool_(),
             Column.TIME: pa.timestamp("us", tz="UTC"),
             Column.FIELDS: pa.map_(pa.string(), pa.string()),
         }

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from isocost.campaign.loop import CampaignLoop, Services
 from isocost.campaign.progress import Progress
 from isocost.core.errors import FailedPreconditionError
 from isocost.embedded.launcher import EmbeddedServices
+from isocost.embedded.signals import cancelled_by_signals
 from isocost.labeler.settings import LabelerSettings
 from isocost.report.evidence import Evidence, gather
 from isocost.report.page import write_report
@@ -54,27 +54,6 @@ def _locked(state_dir: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _cancelled_by_signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM cancels the current task, so that everything closes; the second one kills."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def cancel() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, cancel)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
 async def run_embedded(
     config: CampaignConfig,
     out: Path,
@@ -94,7 +73,7 @@ async def run_embedded(
     """
     state_dir = (out / STATE).resolve()
     labeler_settings = LabelerSettings(state_dir=state_dir / "labeler", engine=engine, vllm_url=vllm_url)
-    with _locked(state_dir), _cancelled_by_signals():
+    with _locked(state_dir), cancelled_by_signals():
         async with EmbeddedServices(state_dir, labeler_settings=labeler_settings) as services:
             clients = Services(services.budget, services.labeler, services.trainer)
             run = await CampaignLoop(config, clients, progress, out=out).run()

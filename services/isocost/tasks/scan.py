@@ -46,7 +46,8 @@ class Scan:
     """
 
     def __init__(self, path: Path, *, field: str) -> None:
-        self._path = path.expanduser()
+        # Absolute, as another process may read it from another folder.
+        self._path = path.expanduser().absolute()
         self._field = field
         if self._path.suffix.lower() not in SUFFIXES:
             raise InvalidArgumentError(

@@ -62,6 +62,10 @@ RECORDS: dict[str, tuple[Table[Any], list[Any]]] = {
                 Sampling.UNCERTAINTY, Sharing.SOURCES, TIME,
             ),
             Order("p", "c", "weak", Purpose.TRAINING, 1, 0, 0, Money(1, "EUR"), OrderState.OPEN, "r2"),
+            Order(
+                "q", "c", "weak", Purpose.TRAINING, 1, 0, 0, Money(9), OrderState.OPEN, "r3",
+                price_per_million_tokens=Money(150_000), items_of_order_id="o",
+            ),
         ],
     ),
     "audit": (AUDIT, [AuditEntry("r", "CreateOrder", "c", "bot", "pipeline", "ipv4:127.0.0.1:1", "ab" * 32, TIME)]),

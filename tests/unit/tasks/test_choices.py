@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -1,12 +1,14 @@
 """One module a command."""
 
 from isocost.cli.commands.export import export
+from isocost.cli.commands.label import label
 from isocost.cli.commands.ledger import ledger
 from isocost.cli.commands.microworld import microworld
+from isocost.cli.commands.predict import predict
 from isocost.cli.commands.report import report
 from isocost.cli.commands.run import run
 from isocost.cli.commands.serve import serve
 from isocost.cli.commands.status import status
 from isocost.cli.commands.token import token
 
-__all__ = ["export", "ledger", "microworld", "report", "run", "serve", "status", "token"]
+__all__ = ["export", "label", "ledger", "microworld", "predict", "report", "run", "serve", "status", "token"]
