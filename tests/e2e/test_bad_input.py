@@ -36,8 +36,8 @@ def _empty(raw: dict[str, Any], folder: Path) -> None:
 
 
 def _colliding(raw: dict[str, Any], _folder: Path) -> None:
-    raw["task"]["choices"] = ["yes a", "yes b"]
-    raw["data"]["gold_values"] = {"no": "yes a", "yes": "yes b"}
+    raw["task"]["choices"] = ["yes no", "yes yes"]
+    raw["data"]["gold_values"] = {"no": "yes no", "yes": "yes yes"}
     raw["test"]["gold_values"] = raw["data"]["gold_values"]
 
 
@@ -57,9 +57,13 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "column": (_set("data", "gold_column", value="gold"), "data.gold_column: the dataset has no column 'gold'"),
     "empty pool": (_empty, "data: the dataset has no rows"),
     "one choice": (_set("task", "choices", value=["yes"]), "task.choices: 1 given; a task needs at least two"),
-    "colliding choices": (_colliding, "'yes a' and 'yes b' begin with the same token"),
+    "colliding choices": (_colliding, "'yes no' and 'yes yes' begin with the same token"),
     "price": (_set("sources", 0, "unit_price", value=0), "sources.0.unit_price: "),
     "pilot": (_set("budget", value=40), "budget: $40.00 does not pay for the pilot"),
+    "source's template": (
+        _set("sources", 0, "template", value="is {colour} ?"),
+        "sources.weak.template: shows {colour}, which items do not have",
+    ),
     "small pool": (_set("data", "n_items_max", value=50), "data: the pool has 50 items"),
     "weak model": (_set("sources", 0, "model", value="./nowhere"), "sources.weak.model: './nowhere' is not a folder"),
     "strong model": (_set("strong_model", value="/no/where"), "strong_model: '/no/where' is not a folder"),

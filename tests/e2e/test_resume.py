@@ -3,71 +3,30 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.e2e.campaigns import command, environment, isocost, read_result, small_campaign, write_campaign
+from tests.e2e.campaigns import bought, isocost, lines_until, signal_at, small_campaign, start, write_campaign
 
 pytestmark = pytest.mark.e2e
-
-
-def _start(path: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command("run", path, "--out", out, "--engine", "transformers"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        bufsize=1,
-        env={**environment(), "PYTHONUNBUFFERED": "1"},
-    )
-
-
-def _lines_until(process: subprocess.Popen[str], words: str) -> Iterator[str]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield line
-        if words in line:
-            return
-    pytest.fail(f"the campaign ended before it said {words!r}")
-
-
-def _signal_at(path: Path, out: Path, words: str, number: signal.Signals) -> tuple[int, str]:
-    process = _start(path, out)
-    try:
-        said = list(_lines_until(process, words))
-        process.send_signal(number)
-        rest, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, "".join(said) + rest
-
-
-def _bought(out: Path) -> tuple[dict[str, int], list[tuple[object, ...]], list[tuple[object, ...]]]:
-    ledger = pl.read_parquet(out / "ledger.parquet").filter(kind="settle")
-    observations = pl.read_parquet(out / "observations.parquet")
-    runs = observations.select("run_id", "n_weak", "n_human", "seed", "accuracy").sort("run_id").rows()
-    return read_result(out)["labels_bought"], ledger.group_by("source_id").len().sort("source_id").rows(), runs
 
 
 def test_killed_again_and_again_it_ends_as_the_undisturbed_one(tmp_path: Path, undisturbed: Path) -> None:
     path, out = write_campaign(tmp_path, small_campaign()), tmp_path / "out"
     moments = ("human labels: evaluation: done", "weak labels: pilot-weak:", "training runs: round 1:", "plan 1:")
     for words in moments:
-        returncode, _ = _signal_at(path, out, words, signal.SIGKILL)
+        returncode, _ = signal_at(path, out, words, signal.SIGKILL)
         assert returncode == -signal.SIGKILL
     done = isocost("run", path, "--out", out, "--engine", "transformers")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _bought(out) == _bought(undisturbed)
+    assert bought(out) == bought(undisturbed)
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     path, out = write_campaign(tmp_path, small_campaign()), tmp_path / "out"
-    returncode, said = _signal_at(path, out, "training runs: round 1:", signal.SIGINT)
+    returncode, said = signal_at(path, out, "training runs: round 1:", signal.SIGINT)
     assert returncode == 130, said
     assert "Traceback" not in said
     assert "To go on:" in said
@@ -78,9 +37,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     path, out = write_campaign(tmp_path, small_campaign()), tmp_path / "out"
-    process = _start(path, out)
+    process = start(path, out)
     try:
-        list(_lines_until(process, "items in the pool"))
+        list(lines_until(process, "items in the pool"))
         second = isocost("run", path, "--out", out, "--engine", "transformers")
     finally:
         process.kill()

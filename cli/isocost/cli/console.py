@@ -24,6 +24,7 @@ from rich.table import Table
 from isocost.campaign.progress import Bar
 from isocost.client.budget import CampaignStatus
 from isocost.report.evidence import Evidence
+from isocost.report.weak_table import weak_source_rows
 
 __all__ = ["RichProgress", "console", "print_error", "print_status", "print_summary"]
 
@@ -114,6 +115,7 @@ def print_summary(evidence: Evidence) -> None:
         measured = _accuracy(shipped.test.accuracy, shipped.test.accuracy_low, shipped.test.accuracy_high)
         facts.add_row("", f"{measured} on {shipped.test.n_eval:,} benchmark answers")
     console.print(facts)
+    _print_weak_sources(evidence)
     frontier = Table(title="frontier", title_justify="left", box=None, padding=(0, 2))
     for heading in ("label cost", "weak", "human", "accuracy (95 % interval)"):
         frontier.add_column(heading, justify="right")
@@ -123,6 +125,25 @@ def print_summary(evidence: Evidence) -> None:
     console.print(frontier)
     if evidence.plans:
         console.print(f"[dim]last decision[/]  {escape(evidence.plans[-1].reason)}")
+
+
+def _print_weak_sources(evidence: Evidence) -> None:
+    table = Table(title="weak sources", title_justify="left", box=None, padding=(0, 2))
+    table.add_column("")
+    for heading in ("price", "paid", "accuracy (95 % interval)", "mass"):
+        table.add_column(heading, justify="right")
+    table.add_column("calibration")
+    for row in weak_source_rows(evidence):
+        table.add_row(
+            escape(f"{'*' if row.chosen else ' '} {row.source}"),
+            row.price_in_short,
+            row.mean_price,
+            f"{row.accuracy} ({row.interval}) on {row.n_measured}",
+            row.choices_mass,
+            row.calibration,
+        )
+    console.print(table)
+    console.print(f"[dim]weak labels from[/]  {escape(evidence.weak_sources.reason)}")
 
 
 def print_status(statuses: list[CampaignStatus]) -> None:

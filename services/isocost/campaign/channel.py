@@ -9,7 +9,8 @@ from typing import Protocol
 
 import polars as pl
 
-from isocost.campaign.config import CampaignConfig, FileChannel
+from isocost.campaign.config import CampaignConfig
+from isocost.campaign.source import FileChannel
 from isocost.core.errors import InvalidArgumentError, IsocostError
 from isocost.resources.label import Label, one_hot
 from isocost.resources.task import Item, Task

@@ -5,28 +5,23 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from isocost.campaign.section import Section
+from isocost.campaign.source import HumanSource, ModelSource
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
+from isocost.economics.mixes import STAGE_LABELS_MIN
 from isocost.resources.method import Head, Method, Recipe, Stage, Tuning
-from isocost.resources.task import LabelKind, Source, SourceKind, Task
+from isocost.resources.task import LabelKind, Task
 
-__all__ = [
-    "CampaignConfig",
-    "DataConfig",
-    "FileChannel",
-    "HumanSource",
-    "ModelSource",
-    "SimulatedChannel",
-]
+__all__ = ["MEASURED_MIN", "CampaignConfig", "DataConfig"]
+
+#: Fewer measured items say nothing about a source.
+MEASURED_MIN = 10
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """The question asked of each item."""
 
     name: str
@@ -45,7 +40,7 @@ class TaskConfig(_Section):
         return Task(self.name, self.template, self.choices)
 
 
-class HubConfig(_Section):
+class HubConfig(Section):
     """A dataset on the Hugging Face hub."""
 
     name: str
@@ -56,7 +51,7 @@ class HubConfig(_Section):
     """The split that is read."""
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where items come from: exactly one of path and hub."""
 
     path: str | None = None
@@ -69,7 +64,7 @@ class DataConfig(_Section):
     """Column of known answers: what a simulated annotator reads, and what a test set is measured against."""
     gold_values: dict[str, str] | None = None
     """Choice by gold value; where not set, text must equal a choice, whole numbers and booleans are ranked."""
-    fields: dict[str, str | list[str]] = {}
+    fields: Annotated[dict[str, str | list[str]], Field(default_factory=dict)]
     """By field of the template, a pattern over columns, or several of which the first that fits is used."""
     n_items_max: Annotated[int, Field(gt=0)] | None = None
     """Keep only so many rows, from the top."""
@@ -81,70 +76,7 @@ class DataConfig(_Section):
         return self
 
 
-class FineTuneConfig(_Section):
-    """How a weak labeller is made: a truncated copy of a model, fine-tuned on the human labels of the pilot."""
-
-    n_layers: Annotated[int, Field(ge=0)] = 0
-    """Layers kept, from the input; 0 keeps all."""
-    recipe: Recipe = Recipe(learning_rate=3e-4)
-    """How it is trained."""
-
-
-class ModelSource(_Section):
-    """A weak labeller."""
-
-    kind: Literal["model"]
-    name: str = "weak"
-    """Names the source in the ledger."""
-    unit_price: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
-    """Price of one label, in units of the campaign's currency."""
-    model: str
-    """Folder, hub name, or "microworld:weak"."""
-    runner: Literal["generate", "classify"] = "generate"
-    """A causal language model that is prompted, or a sequence-classification model."""
-    few_shot_count: Annotated[int, Field(ge=0)] = 0
-    """Human labels of the pilot shown before each item; generate only."""
-    fine_tune: FineTuneConfig | None = None
-    """Fine-tune the model on the pilot's human labels first; classify only."""
-
-    @model_validator(mode="after")
-    def _fits_runner(self) -> Self:
-        if self.fine_tune is not None and self.runner != "classify":
-            raise ValueError("fine_tune makes a classification model; set runner: classify")
-        if self.few_shot_count and self.runner != "generate":
-            raise ValueError("few_shot_count needs runner: generate")
-        return self
-
-
-class SimulatedChannel(_Section):
-    """An annotator for experiments, who reads the gold column."""
-
-    kind: Literal["simulated"]
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability of a wrong answer, drawn evenly among the other choices; the same item always gets the same."""
-
-
-class FileChannel(_Section):
-    """People who write their answers into a file."""
-
-    kind: Literal["file"]
-    path: str
-    """A .csv, .jsonl or .parquet file with columns item_id, label (a choice) and, if wished, annotator."""
-
-
-class HumanSource(_Section):
-    """People."""
-
-    kind: Literal["human"]
-    name: str = "human"
-    """Names the source in the ledger."""
-    unit_price: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
-    """Price of one label, in units of the campaign's currency."""
-    channel: Annotated[SimulatedChannel | FileChannel, Field(discriminator="kind")]
-    """How their labels arrive."""
-
-
-class MethodConfig(_Section):
+class MethodConfig(Section):
     """How the strong model is trained: weak labels first, then human labels."""
 
     name: str = "sequential_sft"
@@ -185,23 +117,26 @@ class MethodConfig(_Section):
         )
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Human labels bought to measure accuracy with; never trained on."""
 
     n_labels: Annotated[int, Field(ge=10)]
     """How many; at least 10, since fewer measure nothing."""
 
 
-class PilotConfig(_Section):
+class PilotConfig(Section):
     """The first purchase, made before any plan."""
 
     n_weak: Annotated[int, Field(ge=4)]
     """Weak labels."""
     n_human: Annotated[int, Field(ge=4)]
     """Human labels."""
+    n_measured: Annotated[int, Field(ge=0)] | None = None
+    """Of these, items that every weak source labels as well, to be measured on; where not set, those that no source
+    shows as examples, or a quarter where one is fine-tuned."""
 
 
-class CampaignConfig(_Section):
+class CampaignConfig(Section):
     """A whole campaign file."""
 
     campaign: str
@@ -228,54 +163,82 @@ class CampaignConfig(_Section):
     """Runs of each mix of labels, each with its own seed."""
 
     @model_validator(mode="after")
-    def _one_source_of_each_kind(self) -> Self:
-        kinds = sorted(source.kind for source in self.sources)
-        if kinds != ["human", "model"]:
-            raise ValueError("'sources' needs exactly one source of kind model and one of kind human")
-        if self.weak.name == self.human.name:
-            raise ValueError("the two sources have the same name; give each its own")
+    def _right_sources(self) -> Self:
+        if not self.models or sum(isinstance(source, HumanSource) for source in self.sources) != 1:
+            raise ValueError("'sources' needs one or more of kind model and exactly one of kind human")
+        names = [source.name for source in self.sources]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two sources have the name {twice!r}; give each its own")
         return self
 
     @property
-    def weak(self) -> ModelSource:
-        """The source of weak labels."""
-        return next(source for source in self.sources if isinstance(source, ModelSource))
+    def models(self) -> tuple[ModelSource, ...]:
+        """The sources of weak labels, in the order of the file."""
+        return tuple(source for source in self.sources if isinstance(source, ModelSource))
 
     @property
     def human(self) -> HumanSource:
         """The source of human labels."""
         return next(source for source in self.sources if isinstance(source, HumanSource))
 
+    @property
+    def n_measured(self) -> int:
+        """Items of the pilot that every weak source is measured on: no source sees their human labels before."""
+        if self.pilot.n_measured is not None:
+            return self.pilot.n_measured
+        wanted = self.pilot.n_human // 4 if self._is_fine_tuned else self.pilot.n_human
+        return max(0, min(wanted, self.pilot.n_human - self._n_seen))
+
+    @property
+    def _is_fine_tuned(self) -> bool:
+        return any(model.fine_tune for model in self.models)
+
+    @property
+    def _n_seen(self) -> int:
+        """Human labels of the pilot that sources are shown, or fine-tuned on at least."""
+        n_examples = max(model.few_shot_count for model in self.models)
+        return max(n_examples, STAGE_LABELS_MIN) if self._is_fine_tuned else n_examples
+
     def money(self, amount: Decimal, field: str) -> Money:
         """An amount of the file as money."""
         return Money.parse(amount, self.currency, field=field)
 
-    def source(self, section: ModelSource | HumanSource) -> Source:
-        """The domain object of one of the sources."""
-        is_model = isinstance(section, ModelSource)
-        return Source(
-            source_id=section.name,
-            kind=SourceKind.MODEL if is_model else SourceKind.HUMAN,
-            unit_price=self.money(section.unit_price, f"sources.{section.name}.unit_price"),
-            model=section.model if isinstance(section, ModelSource) else "",
-        )
-
-    def check_affordable(self) -> None:
-        """Checks that the budget pays for the evaluation labels and the pilot.
+    def check_sources(self) -> None:
+        """Checks what the sources ask of the task and the pilot.
 
         Raises:
-            InvalidArgumentError: names `budget`, what is needed and what is there.
+            InvalidArgumentError: names the field that is wrong.
         """
-        weak, human = self.source(self.weak).unit_price, self.source(self.human).unit_price
-        n_human = self.evaluation.n_labels + self.pilot.n_human
-        needed = Money(self.pilot.n_weak * weak.micros + n_human * human.micros, self.currency)
-        budget = self.money(self.budget, "budget")
-        if needed.micros > budget.micros:
+        task = self.task.task()
+        for model in self.models:
+            field = f"sources.{model.name}.template"
+            try:
+                unknown = [name for name in model.task(task).fields if name not in task.fields]
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(field, error.message) from None
+            if unknown:
+                raise InvalidArgumentError(
+                    field,
+                    f"shows {{{unknown[0]}}}, which items do not have; task.template shows "
+                    f"{', '.join(f'{{{name}}}' for name in task.fields)}",
+                )
+        self._check_measured()
+
+    def _check_measured(self) -> None:
+        calibrated = next((model.name for model in self.models if model.calibration != "none"), None)
+        if (calibrated or len(self.models) > 1) and self.n_measured < MEASURED_MIN:
+            why = f"{calibrated!r} is calibrated on them" if calibrated else "weak sources are compared on them"
             raise InvalidArgumentError(
-                "budget",
-                f"{budget} does not pay for the pilot: {self.evaluation.n_labels} evaluation and {self.pilot.n_human} "
-                f"pilot labels at {human} and {self.pilot.n_weak} weak labels at {weak} cost {needed}; "
-                "raise the budget or lower evaluation.n_labels, pilot.n_human or pilot.n_weak",
+                "pilot.n_measured",
+                f"{self.n_measured} items, but {why}, and fewer than {MEASURED_MIN} say nothing; raise it, or "
+                "pilot.n_human",
+            )
+        # A human label that a source has seen cannot say how good the source is.
+        if self.n_measured + self._n_seen > self.pilot.n_human:
+            raise InvalidArgumentError(
+                "pilot.n_human",
+                f"{self.pilot.n_human} human labels, but sources are measured on {self.n_measured} and shown, or "
+                f"fine-tuned on, {self._n_seen} others; raise it, or lower pilot.n_measured or few_shot_count",
             )
 
     def check_pool(self, n_items: int) -> None:

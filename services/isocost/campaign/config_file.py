@@ -10,7 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from isocost.campaign import config as sections
-from isocost.campaign.config import CampaignConfig, DataConfig, FileChannel, HumanSource
+from isocost.campaign import source as source_sections
+from isocost.campaign.config import CampaignConfig, DataConfig
+from isocost.campaign.pricing import price_sources
+from isocost.campaign.source import FileChannel, HumanSource
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.method import Recipe
 
@@ -23,7 +26,7 @@ def load_config(path: Path, *, data: Path | None = None, strong_model: str | Non
     Args:
         path: The YAML file; relative paths in it are relative to its folder.
         data: A file to read items from instead of the one (or the hub dataset) that the campaign file names.
-        strong_model: A model folder instead of the one named; also where the weak labeller is named by the same name.
+        strong_model: A model folder instead of the one named; also where a weak labeller is named by the same name.
 
     Raises:
         InvalidArgumentError: names the first field that is wrong, and what to do.
@@ -45,7 +48,9 @@ def load_config(path: Path, *, data: Path | None = None, strong_model: str | Non
     config = _resolve_paths(config, path.parent)
     config.task.task()
     config.method.method()
-    config.check_affordable()
+    config.check_sources()
+    # What a label of a metered source may cost is known once the models are there: here it costs a token.
+    price_sources(config, {}).check_affordable()
     return config
 
 
@@ -106,6 +111,8 @@ def _first_error(error: ValidationError) -> InvalidArgumentError:
 
 def _known_names() -> list[str]:
     models = [
-        section for section in vars(sections).values() if isinstance(section, type) and issubclass(section, BaseModel)
+        section
+        for section in (*vars(sections).values(), *vars(source_sections).values())
+        if isinstance(section, type) and issubclass(section, BaseModel)
     ]
     return [*Recipe.__dataclass_fields__, *(name for model in models for name in model.model_fields)]

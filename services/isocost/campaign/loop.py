@@ -7,32 +7,34 @@ which was killed walks through the steps it has done (each is answered as it was
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from isocost.campaign.channel import open_channel
 from isocost.campaign.config import CampaignConfig
-from isocost.campaign.pool import load_pool, load_test_examples, preflight
+from isocost.campaign.labeller import WeakLabeller, labels_to_show, make_labeller
+from isocost.campaign.pool import load_pool, load_test_examples
+from isocost.campaign.preflight import preflight
+from isocost.campaign.pricing import PriceList, price_sources
 from isocost.campaign.progress import Progress
-from isocost.campaign.purchase import Buyer, WeakLabeller
+from isocost.campaign.purchase import Buyer
 from isocost.campaign.training import Training
 from isocost.client.budget import BudgetClient
 from isocost.client.labeler import LabelerClient
 from isocost.client.trainer import TrainerClient
 from isocost.core.errors import InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json, content_digest
-from isocost.core.money import Money
 from isocost.economics.mixes import final_mixes, round_mixes
 from isocost.report.evidence import gather
-from isocost.resources.campaign import Campaign, CampaignState
+from isocost.report.weak_source import WeakSources, gather_weak_sources
+from isocost.resources.campaign import Campaign, CampaignState, Order
 from isocost.resources.label import Purpose
 from isocost.resources.observation import Decision
 from isocost.resources.run import Run
-from isocost.resources.task import Item
+from isocost.resources.task import Item, Source
 from isocost.tasks.dataset import Pool
-from isocost.tasks.prompt import FewShotExample
 
 __all__ = ["CampaignLoop", "Services"]
 
@@ -69,7 +71,7 @@ class CampaignLoop:
         self._out = out
 
     async def run(self) -> Run:
-        """Pilot, weak labels, training runs, plan, purchase, ..., stop; returns the run whose model is shipped.
+        """Pilot, measured weak sources, training runs, plan, purchase, ..., stop; returns the run that is shipped.
 
         Raises:
             InvalidArgumentError: the campaign file, the data or a model is wrong; nothing was bought.
@@ -81,8 +83,8 @@ class CampaignLoop:
         test_examples = await asyncio.to_thread(load_test_examples, config)
         self._progress.say(f"{len(pool.items)} items in the pool, {len(test_examples)} in the benchmark test set")
         await self._check_unchanged()
-        await asyncio.to_thread(preflight, config, pool.items)
-        await self._open(pool)
+        n_tokens_max = await asyncio.to_thread(preflight, config, pool.items)
+        prices = await self._open(pool, price_sources(config, n_tokens_max))
 
         buyer = Buyer(
             self._budget,
@@ -90,18 +92,26 @@ class CampaignLoop:
             open_channel(config, pool.gold, self._out),
             self._progress,
             campaign_id=config.campaign,
-            task=config.task.task(),
         )
-        training = Training(config, self._budget, self._services.trainer, self._progress, test_examples)
-        human, weak = config.human.name, config.weak.name
+        human = config.human.name
         await buyer.buy_human("evaluation", human, Purpose.EVALUATION, config.evaluation.n_labels)
-        await buyer.buy_human("pilot-human", human, Purpose.PILOT, config.pilot.n_human)
-        labeller = await self._weak_labeller(training)
-        await buyer.buy_weak("pilot-weak", weak, Purpose.PILOT, config.pilot.n_weak, labeller)
-        await self._buy_by_plan(buyer, training, labeller)
+        pilot = await buyer.buy_human("pilot-human", human, Purpose.PILOT, config.pilot.n_human)
+        labellers = await self._labellers(pilot)
+        weak = await self._measure(buyer, labellers, pilot)
+        labeller = labellers[weak.chosen]
+        await buyer.buy_weak("pilot-weak", Purpose.PILOT, config.pilot.n_weak, labeller)
+        training = Training(
+            config,
+            self._budget,
+            self._services.trainer,
+            self._progress,
+            test_examples,
+            weak_source_id=weak.chosen,
+            calibration=weak.calibration,
+        )
+        await self._buy_by_plan(buyer, training, labeller, prices)
 
-        n_weak, n_human = len(await training.labels(weak)), len(await training.labels(human))
-        await training.observe("the final grid", final_mixes(n_weak, n_human))
+        await training.observe("the final grid", final_mixes(*await training.n_labels()))
         evidence = await gather(self._budget, config.campaign)
         run = await training.rerun(evidence.shipped)
         await self._budget.finish_campaign(f"{config.campaign}:finish", config.campaign)
@@ -123,9 +133,16 @@ class CampaignLoop:
                 "campaign id or another --out to begin a new one",
             )
 
-    async def _open(self, pool: Pool) -> None:
-        """Creates the campaign, its sources and its pool; repeats are answered as they were."""
+    async def _open(self, pool: Pool, prices: PriceList) -> PriceList:
+        """Creates the campaign, its sources and its pool; repeats are answered as they were.
+
+        Returns:
+            The prices that were agreed on when the sources were created.
+        """
         config = self._config
+        stored = await self._stored_sources()
+        prices = prices.with_stored(stored)
+        prices.check_affordable()
         campaign = Campaign(
             campaign_id=config.campaign,
             task=config.task.task(),
@@ -134,8 +151,7 @@ class CampaignLoop:
             config_json=canonical_json(config.model_dump(mode="json")),
         )
         await self._budget.create_campaign(f"{config.campaign}:create", campaign)
-        for section in config.sources:
-            source = config.source(section)
+        for source in prices.sources:
             await self._budget.create_source(f"{config.campaign}:source:{source.source_id}", config.campaign, source)
         status = await self._budget.get_campaign(config.campaign)
         if status.n_items < len(pool.items):
@@ -147,6 +163,13 @@ class CampaignLoop:
                 if status.campaign.state is CampaignState.ACTIVE
                 else f"campaign {config.campaign!r} is finished; nothing more is bought"
             )
+        return prices
+
+    async def _stored_sources(self) -> list[Source]:
+        try:
+            return await self._budget.list_sources(self._config.campaign)
+        except NotFoundError:
+            return []
 
     async def _add_items(self, pool: Pool) -> None:
         # Other items, where the file has changed meanwhile, are another request: each is answered by itself.
@@ -164,44 +187,46 @@ class CampaignLoop:
             error = added.errors[0]
             raise InvalidArgumentError(f"item {error.item_id}", f"{error.message} ({added.n_errors} items refused)")
 
-    async def _weak_labeller(self, training: Training) -> WeakLabeller:
-        """The weak labeller as the campaign file describes it; fine-tuned first where it says so."""
-        section = self._config.weak
-        model = section.model
-        if section.fine_tune is not None:
-            model = await training.fine_tune_labeller(section.fine_tune, section.model)
-        examples = (await training.labels(self._config.human.name))[: section.few_shot_count]
-        return WeakLabeller(
-            model,
-            section.runner,
-            tuple(FewShotExample(labelled.item.fields, labelled.label.choice) for labelled in examples),
-        )
-
-    async def _buy_by_plan(self, buyer: Buyer, training: Training, labeller: WeakLabeller) -> None:
+    async def _labellers(self, pilot: Order) -> dict[str, WeakLabeller]:
+        """The weak labellers by source; made from the pilot's human labels, but for those that they are measured by."""
         config = self._config
-        tranche = self._tranche()
+        items = [item async for item in self._budget.order_items(pilot.order_id)]
+        stream = self._budget.labels(config.campaign, source_id=config.human.name, purposes=(Purpose.PILOT,))
+        seen = labels_to_show([labelled async for labelled in stream], items, config.n_measured)
+        return {
+            section.name: await make_labeller(section, config, seen, self._services.trainer, self._progress)
+            for section in config.models
+        }
+
+    async def _measure(self, buyer: Buyer, labellers: Mapping[str, WeakLabeller], pilot: Order) -> WeakSources:
+        """Lets every weak source answer what humans have answered, and chooses the one to buy from."""
+        config = self._config
+        if config.n_measured:
+            for name, labeller in labellers.items():
+                await buyer.buy_weak(f"measure-{name}", Purpose.EVALUATION, config.n_measured, labeller, items_of=pilot)
+        status = await self._budget.get_campaign(config.campaign)
+        weak = await gather_weak_sources(self._budget, status.campaign, await self._stored_sources())
+        self._progress.say(f"weak labels from {weak.reason}")
+        return weak
+
+    async def _buy_by_plan(self, buyer: Buyer, training: Training, labeller: WeakLabeller, prices: PriceList) -> None:
+        config = self._config
         # Every purchase spends money or takes items, so the policy stops by itself.
         for index in count():
-            n_weak = len(await training.labels(config.weak.name))
-            n_human = len(await training.labels(config.human.name))
-            await training.observe(f"round {index + 1}", round_mixes(n_weak, n_human))
-            plan = await self._budget.plan(f"{config.campaign}:plan:{index}", config.campaign, tranche)
+            await training.observe(f"round {index + 1}", round_mixes(*await training.n_labels()))
+            plan = await self._budget.plan(
+                f"{config.campaign}:plan:{index}",
+                config.campaign,
+                prices.tranche,
+                weak_source_id=labeller.source_id,
+                human_source_id=config.human.name,
+            )
             self._progress.say(f"plan {index + 1}: {plan.reason}")
             if plan.decision is Decision.STOP:
                 return
             for purchase in plan.purchases:
                 name = f"plan-{index}-{purchase.source_id}"
-                if purchase.source_id == config.weak.name:
-                    await buyer.buy_weak(name, purchase.source_id, Purpose.TRAINING, purchase.n_labels, labeller)
+                if purchase.source_id == labeller.source_id:
+                    await buyer.buy_weak(name, Purpose.TRAINING, purchase.n_labels, labeller)
                 else:
                     await buyer.buy_human(name, purchase.source_id, Purpose.TRAINING, purchase.n_labels)
-
-    def _tranche(self) -> Money:
-        """The budget left after the pilot, cut into n_tranches; computed from the file, so that it never changes."""
-        config = self._config
-        weak, human = config.source(config.weak).unit_price, config.source(config.human).unit_price
-        n_human = config.evaluation.n_labels + config.pilot.n_human
-        budget = config.money(config.budget, "budget")
-        left = budget.micros - n_human * human.micros - config.pilot.n_weak * weak.micros
-        # At least one label of the dearer source, rounded up: the last tranche may be the smaller one.
-        return Money(max(-(-left // config.n_tranches), weak.micros, human.micros), config.currency)

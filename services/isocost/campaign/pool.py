@@ -1,9 +1,6 @@
-"""The campaign's items, read from what its file names, and checked before anything is bought."""
+"""The campaign's items, read from what its file names."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 
@@ -11,12 +8,10 @@ from isocost.campaign.config import CampaignConfig, DataConfig
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.label import one_hot
 from isocost.resources.run import Example
-from isocost.resources.task import Item, Task
+from isocost.resources.task import Task
 from isocost.tasks.dataset import Pool, build_pool, read_file, read_hub
-from isocost.tasks.model_path import resolve_model
-from isocost.tasks.prompt import PromptEncoder, choice_token_ids
 
-__all__ = ["load_pool", "load_test_examples", "preflight"]
+__all__ = ["load_pool", "load_test_examples"]
 
 #: Name under which a campaign file asks for the carried testbed.
 MICROWORLD = "microworld"
@@ -78,45 +73,3 @@ def load_test_examples(config: CampaignConfig) -> list[Example]:
     pool = _pool(config.test, task, seed=config.seed, test=True, origin="test")
     n_choices = len(task.choices)
     return [Example(item.item_id, item.fields, one_hot(pool.gold[item.item_id], n_choices)) for item in pool.items]
-
-
-def preflight(config: CampaignConfig, items: Sequence[Item]) -> None:
-    """Checks, before anything is bought, that both models are there and can read every item.
-
-    Raises:
-        InvalidArgumentError: names the model, the choice or the item.
-    """
-    task = config.task.task()
-    reads_choices = config.method.head == "language_model"
-    _check_model(task, config.strong_model, items, field="strong_model", reads_choices=reads_choices)
-    weak = config.weak
-    _check_model(task, weak.model, items, field=f"sources.{weak.name}.model", reads_choices=weak.runner == "generate")
-
-
-def _check_model(task: Task, model: str, items: Sequence[Item], *, field: str, reads_choices: bool) -> None:
-    tokenizer, max_tokens = _load_tokenizer(model, field)
-    if reads_choices:
-        choice_token_ids(tokenizer, task.choices)
-    encoder = PromptEncoder(tokenizer, task, max_tokens=max_tokens)
-    for item in items:
-        try:
-            encoder.encode(item.fields)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"item {item.item_id}", f"{error.message} (read by {field})") from None
-
-
-def _load_tokenizer(model: str, field: str) -> tuple[Any, int]:
-    """The model's tokenizer and the tokens of its longest prompt."""
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - slow to import
-
-    path = resolve_model(model, field=field)
-    try:
-        model_config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidArgumentError(
-            field, f"{model!r} cannot be loaded: {reason} Give the folder of a downloaded model, or a hub name"
-        ) from None
-    # One position is kept for the answer: vLLM refuses a prompt that fills the context.
-    return tokenizer, int(model_config.max_position_embeddings) - 1

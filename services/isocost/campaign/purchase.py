@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 
 from isocost.campaign.channel import HumanChannel, LabelsAwaitedError
+from isocost.campaign.labeller import WeakLabeller
 from isocost.campaign.progress import Progress
 from isocost.client.budget import BudgetClient
-from isocost.client.labeler import LabelerClient, Runner
+from isocost.client.labeler import LabelerClient
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import content_digest
-from isocost.resources.campaign import Order, OrderState
+from isocost.resources.campaign import Order, OrderState, Sharing
 from isocost.resources.label import Label, Purpose
-from isocost.resources.task import Item, Task
-from isocost.tasks.prompt import FewShotExample
+from isocost.resources.task import Item
 
-__all__ = ["Buyer", "WeakLabeller"]
+__all__ = ["Buyer"]
 
 #: Items labelled, then settled, at a time: what a crash can make the labeler send again.
 CHUNK_ITEMS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class WeakLabeller:
-    """The model that makes the weak labels, and how it is asked."""
-
-    model: str
-    runner: Runner
-    few_shot_examples: tuple[FewShotExample, ...] = field(default=())
 
 
 class Buyer:
@@ -46,14 +36,12 @@ class Buyer:
         progress: Progress,
         *,
         campaign_id: str,
-        task: Task,
     ) -> None:
         self._budget = budget
         self._labeler = labeler
         self._channel = channel
         self._progress = progress
         self._campaign_id = campaign_id
-        self._task = task
 
     async def buy_human(self, name: str, source_id: str, purpose: Purpose, n_labels: int) -> Order:
         """Buys labels from people.
@@ -77,13 +65,15 @@ class Buyer:
             raise LabelsAwaitedError(self._channel.ask(missing))
         return order
 
-    async def buy_weak(self, name: str, source_id: str, purpose: Purpose, n_labels: int, weak: WeakLabeller) -> Order:
-        """Buys labels from the weak labeller.
+    async def buy_weak(
+        self, name: str, purpose: Purpose, n_labels: int, weak: WeakLabeller, *, items_of: Order | None = None
+    ) -> Order:
+        """Buys labels from a weak labeller; with `items_of` for the first items of that order, once more.
 
         Raises:
             InvalidArgumentError: names the first item that it cannot answer; every other label is settled.
         """
-        order = await self._place(name, source_id, purpose, n_labels)
+        order = await self._place(name, weak.source_id, purpose, n_labels, items_of)
         if order.state is not OrderState.OPEN:
             return order
         pending = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
@@ -112,13 +102,23 @@ class Buyer:
 
     async def _label(self, items: Sequence[Item], weak: WeakLabeller) -> AsyncIterator[Label | tuple[str, str]]:
         async for result in self._labeler.label(
-            items, self._task, model=weak.model, runner=weak.runner, few_shot_examples=weak.few_shot_examples
+            items, weak.task, model=weak.model, runner=weak.runner, few_shot_examples=weak.few_shot_examples
         ):
             yield result.label if result.label is not None else (result.item_id, result.error)
 
-    async def _place(self, name: str, source_id: str, purpose: Purpose, n_labels: int) -> Order:
-        request_id = f"{self._campaign_id}:order:{name}"
-        order = await self._budget.create_order(request_id, self._campaign_id, source_id, purpose, n_labels)
+    async def _place(
+        self, name: str, source_id: str, purpose: Purpose, n_labels: int, items_of: Order | None = None
+    ) -> Order:
+        order = await self._budget.create_order(
+            f"{self._campaign_id}:order:{name}",
+            self._campaign_id,
+            source_id,
+            purpose,
+            n_labels,
+            # Measuring asks about items that are trained on: their weak labels are for evaluation, so never trained on.
+            sharing=Sharing.ALL if items_of else Sharing.NONE,
+            items_of_order_id=items_of.order_id if items_of else "",
+        )
         # A repeated request is answered as it was the first time: what has arrived since must be read.
         return await self._budget.get_order(order.order_id)
 

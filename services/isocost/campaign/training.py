@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isocost.campaign.config import CampaignConfig, FineTuneConfig
+from isocost.campaign.config import CampaignConfig
 from isocost.campaign.progress import Bar, Progress
 from isocost.client.budget import BudgetClient
 from isocost.client.trainer import TrainerClient
 from isocost.core.errors import FailedPreconditionError
+from isocost.economics.calibration import Calibration
 from isocost.resources.label import LabelledItem, Purpose
-from isocost.resources.method import Head, Method, Stage, Tuning
+from isocost.resources.method import Method
 from isocost.resources.observation import Observation
 from isocost.resources.run import EvaluationSet, Example, Run, RunSpec, RunState
-from isocost.resources.task import LabelKind
 
-__all__ = ["EVALUATION_SET", "TEST_SET", "Training"]
+__all__ = ["EVALUATION_SET", "TEST_SET", "Training", "finish_run"]
 
 EVALUATION_SET = "evaluation"
 TEST_SET = "test"
@@ -32,14 +32,25 @@ class _Data:
     evaluation_sets: tuple[EvaluationSet, ...]
 
 
-def _example(labelled: LabelledItem) -> Example:
-    return Example(labelled.item.item_id, labelled.item.fields, labelled.label.probabilities)
+def _example(labelled: LabelledItem, calibration: Calibration | None = None) -> Example:
+    probabilities = labelled.label.probabilities
+    if calibration is not None:
+        probabilities = calibration.apply(probabilities)
+    return Example(labelled.item.item_id, labelled.item.fields, probabilities)
 
 
 class Training:
     """The runs of one campaign.
 
     A mix and seed that is observed already is not run again; the trainer, for its part, trains no stage twice.
+
+    Args:
+        config: The campaign file.
+        budget, trainer: Clients of the services.
+        progress: Where to report to.
+        test_examples: The benchmark; may be empty.
+        weak_source_id: The weak source whose labels are trained on.
+        calibration: How its probabilities are corrected on their way to the trainer; the ledger keeps them as they are.
     """
 
     def __init__(
@@ -49,6 +60,9 @@ class Training:
         trainer: TrainerClient,
         progress: Progress,
         test_examples: Sequence[Example],
+        *,
+        weak_source_id: str,
+        calibration: Calibration,
     ) -> None:
         self._config = config
         self._budget = budget
@@ -56,6 +70,12 @@ class Training:
         self._progress = progress
         self._test_examples = test_examples
         self._test_digest = ""
+        self._weak_source_id = weak_source_id
+        self._calibration = calibration
+
+    async def n_labels(self) -> tuple[int, int]:
+        """Weak and human labels bought so far to train on."""
+        return len(await self.labels(self._weak_source_id)), len(await self.labels(self._config.human.name))
 
     async def labels(self, source_id: str) -> list[LabelledItem]:
         """The labels of a source that are trained on, in sequence."""
@@ -87,47 +107,23 @@ class Training:
         data = await self._data()
         with self._progress.bar(f"training runs: {name}", len(missing)) as bar:
             for (n_weak, n_human), seed in missing:
-                run = await self._run(self._spec(data, method, n_weak, n_human, seed), bar)
+                run = await finish_run(self._trainer, self._spec(data, method, n_weak, n_human, seed), bar)
                 await self._record(run)
-
-    async def fine_tune_labeller(self, fine_tune: FineTuneConfig, base_model: str) -> str:
-        """Makes the weak labeller from the human labels bought so far; returns the folder of the model."""
-        method = Method(
-            name="weak_labeller",
-            stages=(Stage(LabelKind.HUMAN, fine_tune.recipe),),
-            head=Head.CLASSIFICATION,
-            tuning=Tuning.FULL,
-            n_layers=fine_tune.n_layers,
-        )
-        # The pilot's labels only: a labeller that changed with every purchase would change the labels' meaning.
-        stream = self._budget.labels(
-            self._config.campaign, source_id=self._config.human.name, purposes=(Purpose.PILOT,)
-        )
-        examples = [_example(labelled) async for labelled in stream]
-        spec = RunSpec(
-            task=self._config.task.task(),
-            method=method,
-            base_model=base_model,
-            human_digest=await self._trainer.put_examples(examples),
-            n_human=len(examples),
-            seed=self._config.seed,
-        )
-        with self._progress.bar("fine-tuning the weak labeller", 1) as bar:
-            run = await self._run(spec, bar)
-        return run.output_path
 
     async def rerun(self, observation: Observation) -> Run:
         """The run behind an observation, with its output; trained again only where its files are gone."""
         method = self._config.method.method()
         spec = self._spec(await self._data(), method, observation.n_weak, observation.n_human, observation.seed)
         with self._progress.bar("final model", 1) as bar:
-            return await self._run(spec, bar)
+            return await finish_run(self._trainer, spec, bar)
 
     async def _data(self) -> _Data:
         """Sends the labels bought so far, and the sets to measure on, to the trainer."""
-        weak = [_example(labelled) for labelled in await self.labels(self._config.weak.name)]
-        human = [_example(labelled) for labelled in await self.labels(self._config.human.name)]
-        stream = self._budget.labels(self._config.campaign, purposes=(Purpose.EVALUATION,))
+        human_id = self._config.human.name
+        weak = [_example(labelled, self._calibration) for labelled in await self.labels(self._weak_source_id)]
+        human = [_example(labelled) for labelled in await self.labels(human_id)]
+        # People's only: weak sources have labels of this purpose too, which they are measured by.
+        stream = self._budget.labels(self._config.campaign, source_id=human_id, purposes=(Purpose.EVALUATION,))
         evaluation = [_example(labelled) async for labelled in stream]
         sets = [EvaluationSet(EVALUATION_SET, await self._trainer.put_examples(evaluation))]
         if self._test_examples:
@@ -150,26 +146,6 @@ class Training:
             evaluation_sets=data.evaluation_sets,
         )
 
-    async def _run(self, spec: RunSpec, bar: Bar) -> Run:
-        run = await self._trainer.create_run(spec)
-        done = 0.0
-        try:
-            async for run in self._trainer.watch_run(run.run_id):  # noqa: B020 - the same run, further on
-                share = _share_done(run)
-                bar.advance(max(0.0, share - done), note=_describe(run))
-                done = max(done, share)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._trainer.cancel_run(run.run_id))
-            raise
-        if run.state is not RunState.SUCCEEDED:
-            reason = run.error or run.state.name.lower()
-            raise FailedPreconditionError(
-                f"the run of {spec.method.name} on {spec.n_weak} weak and {spec.n_human} human labels "
-                f"(seed {spec.seed}) did not succeed: {reason}. Nothing bought is lost"
-            )
-        bar.advance(max(0.0, 1.0 - done), note=_describe(run))
-        return run
-
     async def _record(self, run: Run) -> None:
         evaluation = run.evaluation(EVALUATION_SET)
         assert evaluation is not None
@@ -182,11 +158,37 @@ class Training:
             seed=spec.seed - self._config.seed,
             evaluation=evaluation,
             test=run.evaluation(TEST_SET),
-            weak_source_id=self._config.weak.name if spec.n_weak else "",
+            weak_source_id=self._weak_source_id if spec.n_weak else "",
             human_source_id=self._config.human.name if spec.n_human else "",
         )
         request_id = f"{self._config.campaign}:observation:{run.run_id}"
         await self._budget.record_observation(request_id, self._config.campaign, observation)
+
+
+async def finish_run(trainer: TrainerClient, spec: RunSpec, bar: Bar) -> Run:
+    """Lets the trainer do a run, or finds it done; advances the bar by 1 in all.
+
+    Raises:
+        FailedPreconditionError: where it did not succeed.
+    """
+    run = await trainer.create_run(spec)
+    done = 0.0
+    try:
+        async for run in trainer.watch_run(run.run_id):  # noqa: B020 - the same run, further on
+            share = _share_done(run)
+            bar.advance(max(0.0, share - done), note=_describe(run))
+            done = max(done, share)
+    except asyncio.CancelledError:
+        await asyncio.shield(trainer.cancel_run(run.run_id))
+        raise
+    if run.state is not RunState.SUCCEEDED:
+        reason = run.error or run.state.name.lower()
+        raise FailedPreconditionError(
+            f"the run of {spec.method.name} on {spec.n_weak} weak and {spec.n_human} human labels "
+            f"(seed {spec.seed}) did not succeed: {reason}. Nothing bought is lost"
+        )
+    bar.advance(max(0.0, 1.0 - done), note=_describe(run))
+    return run
 
 
 def _share_done(run: Run) -> float:

@@ -13,7 +13,6 @@ from isocost.core.money import MICROS_PER_UNIT
 from isocost.economics.frontier import CostedPoint
 from isocost.report.evidence import Evidence
 from isocost.resources.campaign import EntryKind
-from isocost.resources.task import SourceKind
 
 __all__ = ["budget_tiers", "frontier_svg", "mix_svg", "spending_svg"]
 
@@ -29,7 +28,7 @@ class TierPoint:
     weak_fraction: float
 
 
-def budget_tiers(points: Sequence[CostedPoint], weak_price_micros: int, n_tiers: int = 4) -> list[TierPoint]:
+def budget_tiers(points: Sequence[CostedPoint], human_price_micros: int, n_tiers: int = 4) -> list[TierPoint]:
     """Sorts points into budgets that double from tier to tier, the last one the cost of the dearest point.
 
     A point belongs to the smallest budget that pays for it; points cheaper than half the smallest belong to it as well.
@@ -40,7 +39,7 @@ def budget_tiers(points: Sequence[CostedPoint], weak_price_micros: int, n_tiers:
         TierPoint(
             point,
             next(tier for tier in tiers if point.cost_micros <= tier),
-            point.n_weak * weak_price_micros / point.cost_micros if point.cost_micros else 0.0,
+            1 - point.n_human * human_price_micros / point.cost_micros if point.cost_micros else 0.0,
         )
         for point in points
     ]
@@ -79,7 +78,7 @@ def _legend() -> alt.Legend:
 
 def mix_svg(evidence: Evidence) -> str:
     """Accuracy against the weak spending fraction, one line for each budget."""
-    tiered = budget_tiers(evidence.points, evidence.price_micros(SourceKind.MODEL))
+    tiered = budget_tiers(evidence.points, evidence.human_price_micros)
     currency = evidence.status.balance.budget.currency_code
     frame = _frame([tier.point for tier in tiered]).with_columns(
         pl.Series("weak_fraction", [tier.weak_fraction for tier in tiered]),

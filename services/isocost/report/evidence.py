@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from isocost.client.budget import BudgetClient, CampaignStatus
 from isocost.core.errors import FailedPreconditionError
+from isocost.core.money import Money
 from isocost.economics.frontier import CostedPoint, average_seeds
 from isocost.economics.mixes import shipped_point
+from isocost.report.weak_source import WeakSources, gather_weak_sources
 from isocost.resources.campaign import EntryKind, LedgerEntry
 from isocost.resources.observation import FrontierPoint, Observation, Plan
 from isocost.resources.task import Source, SourceKind
@@ -25,6 +28,8 @@ class Evidence:
         sources: Its label sources.
         labels_bought: Labels paid, by source id.
         labels_by_purpose: Labels paid, by source id and purpose.
+        paid: What they cost, likewise, corrections included.
+        weak_sources: How good each weak source is, and which one was bought from.
         entries: The ledger, in sequence.
         observations: What runs showed, oldest first.
         points: Observations averaged over seeds, in order of cost.
@@ -36,6 +41,8 @@ class Evidence:
     sources: tuple[Source, ...]
     labels_bought: dict[str, int]
     labels_by_purpose: dict[tuple[str, str], int]
+    paid: dict[tuple[str, str], Money]
+    weak_sources: WeakSources
     entries: tuple[LedgerEntry, ...]
     observations: tuple[Observation, ...]
     points: tuple[CostedPoint, ...]
@@ -60,9 +67,18 @@ class Evidence:
             key=lambda observation: observation.seed,
         )
 
-    def price_micros(self, kind: SourceKind) -> int:
-        """Price of one label of the (only) source of a kind."""
-        return next(source.unit_price.micros for source in self.sources if source.kind is kind)
+    @property
+    def human_price_micros(self) -> int:
+        """Price of one label of the (only) source of human labels."""
+        return next(source.unit_price.micros for source in self.sources if source.kind is SourceKind.HUMAN)
+
+    def mean_price(self, source_id: str, purpose: str = "") -> Money | None:
+        """What a label of a source cost on average (of one purpose, if named); None where none was bought."""
+        keys = [key for key in self.paid if key[0] == source_id and purpose in ("", key[1])]
+        n_labels = sum(self.labels_by_purpose.get(key, 0) for key in keys)
+        if not n_labels:
+            return None
+        return Money(round(sum(self.paid[key].micros for key in keys) / n_labels), self.paid[keys[0]].currency_code)
 
 
 async def gather(budget: BudgetClient, campaign_id: str) -> Evidence:
@@ -81,21 +97,30 @@ async def gather(budget: BudgetClient, campaign_id: str) -> Evidence:
         )
     entries = [entry async for entry in budget.ledger(campaign_id)]
     purposes = {order.order_id: order.purpose.name.lower() for order in await budget.list_orders(campaign_id)}
-    paid = [entry for entry in entries if entry.kind is EntryKind.SETTLE]
-    prices = {source.kind: source.unit_price.micros for source in sources}
-    points = average_seeds(
-        [observation.point for observation in observations],
-        weak_price_micros=prices[SourceKind.MODEL],
-        human_price_micros=prices[SourceKind.HUMAN],
-    )
+    settled = [entry for entry in entries if entry.kind is EntryKind.SETTLE]
+    paid: dict[tuple[str, str], int] = defaultdict(int)
+    for entry in entries:
+        if entry.kind in (EntryKind.SETTLE, EntryKind.CORRECT):
+            paid[entry.source_id, purposes[entry.order_id]] += entry.amount.micros
+    currency = status.balance.budget.currency_code
     return Evidence(
         status=status,
         sources=tuple(sources),
-        labels_bought={source.source_id: sum(e.source_id == source.source_id for e in paid) for source in sources},
-        labels_by_purpose=dict(Counter((entry.source_id, purposes[entry.order_id]) for entry in paid)),
+        labels_bought={source.source_id: sum(e.source_id == source.source_id for e in settled) for source in sources},
+        labels_by_purpose=dict(Counter((entry.source_id, purposes[entry.order_id]) for entry in settled)),
+        paid={key: Money(micros, currency) for key, micros in paid.items()},
+        weak_sources=await gather_weak_sources(budget, status.campaign, sources),
         entries=tuple(entries),
         observations=tuple(observations),
-        points=tuple(points),
+        points=_costed_points(observations),
         frontier=tuple(await budget.get_frontier(campaign_id)),
         plans=tuple(await budget.list_plans(campaign_id)),
     )
+
+
+def _costed_points(observations: Sequence[Observation]) -> tuple[CostedPoint, ...]:
+    """Observations averaged over seeds, in order of cost; a mix costs what its labels really did."""
+    micros = {(o.n_weak, o.n_human): o.cost.micros for o in observations if o.cost}
+    averaged = average_seeds([o.point for o in observations], weak_price_micros=0, human_price_micros=0)
+    points = [replace(point, cost_micros=micros[point.n_weak, point.n_human]) for point in averaged]
+    return tuple(sorted(points, key=lambda point: (point.cost_micros, -point.accuracy, point.method)))

@@ -13,6 +13,7 @@ from isocost.core.money import Money
 from isocost.report.chart import frontier_svg, mix_svg, spending_svg
 from isocost.report.evidence import Evidence
 from isocost.report.table import ledger_frame, observations_frame, result
+from isocost.report.weak_table import weak_source_rows
 from isocost.resources.campaign import EntryKind
 from isocost.resources.observation import Evaluation
 
@@ -32,15 +33,13 @@ def _interval(evaluation: Evaluation) -> str:
 
 
 def _spending_rows(evidence: Evidence) -> Iterable[dict[str, object]]:
-    currency = evidence.status.balance.budget.currency_code
-    prices = {source.source_id: source.unit_price for source in evidence.sources}
     for (source, purpose), n_labels in sorted(evidence.labels_by_purpose.items()):
         yield {
             "source": source,
             "purpose": purpose,
             "n_labels": n_labels,
-            "unit_price": prices[source],
-            "cost": Money(n_labels * prices[source].micros, currency),
+            "mean_price": evidence.mean_price(source, purpose),
+            "cost": evidence.paid[source, purpose],
         }
 
 
@@ -62,6 +61,7 @@ def write_report(evidence: Evidence, out: Path) -> list[Path]:
         shipped=evidence.shipped,
         shipped_point=evidence.shipped_point,
         spending=list(_spending_rows(evidence)),
+        weak_rows=weak_source_rows(evidence),
         released=Money(
             sum(entry.amount.micros for entry in evidence.entries if entry.kind is EntryKind.RELEASE),
             evidence.status.balance.budget.currency_code,

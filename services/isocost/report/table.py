@@ -6,7 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from isocost.economics.source_quality import CHOICE_RULE, information_per_price
 from isocost.report.evidence import Evidence
+from isocost.report.weak_source import WeakSource
 from isocost.resources.observation import Evaluation
 
 __all__ = ["ledger_frame", "observations_frame", "result"]
@@ -69,11 +71,40 @@ def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
     }
 
 
+def _weak_source(evidence: Evidence, weak: WeakSource) -> dict[str, Any]:
+    source, quality, calibration = weak.source, weak.quality, weak.calibration
+    metered, mean_price = source.price_per_million_tokens, evidence.mean_price(source.source_id)
+    return {
+        "source": source.source_id,
+        "model": source.model,
+        "chosen": source.source_id == evidence.weak_sources.chosen,
+        "unit_price": source.unit_price.units,
+        "price_per_million_tokens": metered.units if metered else None,
+        "mean_price_paid": mean_price.units if mean_price else None,
+        "n_measured": quality.n_measured,
+        "accuracy": quality.accuracy if quality.n_measured else None,
+        "accuracy_interval": list(quality.accuracy_interval),
+        "recalls": list(quality.recalls),
+        "choices_mass": quality.choices_mass,
+        "information_per_price": information_per_price(quality),
+        "calibration": {
+            "method": calibration.method.value,
+            "used": calibration.used,
+            "temperature": calibration.temperature,
+            "nll": [calibration.nll_before, calibration.nll_after],
+            "ece": [calibration.ece_before, calibration.ece_after],
+        }
+        if calibration
+        else None,
+    }
+
+
 def result(evidence: Evidence) -> dict[str, Any]:
     """The campaign's result as JSON. Amounts are in units of the currency; accuracies between 0 and 1.
 
     `accuracy`, its interval and `n_eval` are those of the shipped model on the bought evaluation labels; `test` is the
-    same on the benchmark's gold answers, or null.
+    same on the benchmark's gold answers, or null. `weak_sources` has the figures by which one of them was chosen; of
+    `nll` and `ece` the first is without calibration, the second with it, by cross-validation.
     """
     balance = evidence.status.balance
     shipped = evidence.shipped
@@ -88,6 +119,8 @@ def result(evidence: Evidence) -> dict[str, Any]:
             {"source": source, "purpose": purpose, "n_labels": n_labels}
             for (source, purpose), n_labels in sorted(evidence.labels_by_purpose.items())
         ],
+        "weak_sources": [_weak_source(evidence, weak) for weak in evidence.weak_sources.sources],
+        "weak_source_choice": {"rule": CHOICE_RULE, "reason": evidence.weak_sources.reason},
         "method": shipped.method,
         "run_id": shipped.run_id,
         "n_weak": shipped.n_weak,

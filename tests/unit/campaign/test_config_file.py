@@ -7,7 +7,6 @@ import yaml
 
 from isocost.campaign.config_file import load_config
 from isocost.core.errors import InvalidArgumentError
-from isocost.core.money import Money
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 BASE: dict[str, Any] = yaml.safe_load((EXAMPLES / "microworld.yaml").read_text())
@@ -28,10 +27,26 @@ def _changed(*path: str | int, value: object) -> dict[str, Any]:
     return raw
 
 
-@pytest.mark.parametrize("name", ["microworld.yaml", "ag_news.yaml"])
-def test_the_examples_are_valid(name: str) -> None:
+def _model(**fields: object) -> dict[str, Any]:
+    """The example with one field or more of its model source changed; None takes a field away."""
+    changed = {**BASE["sources"][0], **fields}
+    return _changed("sources", 0, value={name: value for name, value in changed.items() if value is not None})
+
+
+def _more_models(*models: dict[str, Any], **pilot: int) -> dict[str, Any]:
+    raw = _changed("sources", value=[*({**BASE["sources"][0], **model} for model in models), BASE["sources"][1]])
+    raw["pilot"].update(pilot)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("name", "n_models", "n_measured"),
+    [("microworld.yaml", 1, 32), ("ag_news.yaml", 1, 50), ("two_weak_sources.yaml", 2, 20)],
+)
+def test_the_examples_are_valid(name: str, n_models: int, n_measured: int) -> None:
     config = load_config(EXAMPLES / name)
-    assert len(config.sources) == 2
+    assert len(config.models) == n_models
+    assert config.n_measured == n_measured
 
 
 @pytest.mark.parametrize(
@@ -55,7 +70,22 @@ def test_the_examples_are_valid(name: str) -> None:
         (_changed("pilot", "n_human", value="many"), "pilot.n_human", "many"),
         (_changed("method", "weak_recipe", "learning_rate", value=-1), "recipe.learning_rate", "above 0"),
         (_changed("data", "hub", value={"name": "x/y"}), "data", "exactly one"),
-        (_changed("sources", value=[BASE["sources"][0]]), "CAMPAIGN", "exactly one source of kind model"),
+        (_changed("sources", value=[BASE["sources"][0]]), "CAMPAIGN", "exactly one of kind human"),
+        (_changed("sources", value=[BASE["sources"][1]]), "CAMPAIGN", "one or more of kind model"),
+        (_changed("sources", value=[*BASE["sources"], BASE["sources"][1]]), "CAMPAIGN", "exactly one of kind human"),
+        (_more_models({}, {}), "CAMPAIGN", "two sources have the name 'weak'"),
+        (_model(name="human"), "CAMPAIGN", "two sources have the name 'human'"),
+        (_model(unit_price=None), "sources.0", "exactly one of 'unit_price' and 'price_per_million_tokens'"),
+        (_model(price_per_million_tokens=2), "sources.0", "exactly one of 'unit_price'"),
+        (_model(unit_price=None, price_per_million_tokens=0), "sources.0.price_per_million_tokens", "greater than 0"),
+        (_model(calibration="platt"), "sources.0.calibration", "'none', 'temperature' or 'isotonic'"),
+        (_model(template="is {value} {colour} ?"), "sources.weak.template", "shows {colour}, which items do not have"),
+        (_model(template="open {"), "sources.weak.template", "braces|expected|single"),
+        (_model(few_shot_count=40), "pilot.n_human", "lower pilot.n_measured or few_shot_count"),
+        (_changed("pilot", "n_measured", value=33), "pilot.n_human", "measured on 33"),
+        (_more_models({}, {"name": "b"}, n_measured=9), "pilot.n_measured", "compared on them"),
+        (_more_models({"calibration": "isotonic"}, n_measured=0), "pilot.n_measured", "'weak' is calibrated on them"),
+        (_more_models({"unit_price": 2.5}, {"name": "b"}), "budget", "measuring 2 weak sources on 32 items"),
         ({key: value for key, value in BASE.items() if key != "pilot"}, "pilot", "missing"),
         ([1, 2], "CAMPAIGN", "holds no campaign"),
     ],
@@ -84,7 +114,7 @@ def test_options_replace_the_hubs_data_and_model_everywhere(tmp_path: Path) -> N
     config = load_config(EXAMPLES / "ag_news.yaml", data=tmp_path / "a.parquet", strong_model="/models/mini")
     assert config.data.hub is None
     assert config.data.path == str(tmp_path / "a.parquet")
-    assert config.strong_model == config.weak.model == "/models/mini"
+    assert config.strong_model == config.models[0].model == "/models/mini"
 
 
 def test_paths_are_relative_to_the_campaign_file(tmp_path: Path) -> None:
@@ -92,9 +122,22 @@ def test_paths_are_relative_to_the_campaign_file(tmp_path: Path) -> None:
     assert config.data.path == str(tmp_path / "items.csv")
 
 
-def test_prices_are_exact() -> None:
-    config = load_config(EXAMPLES / "microworld.yaml")
-    assert config.source(config.weak).unit_price == Money(100_000)
+@pytest.mark.parametrize(
+    ("fields", "pilot", "n_measured"),
+    [
+        ({}, {}, 32),
+        ({"few_shot_count": 8}, {}, 24),
+        ({"few_shot_count": 8}, {"n_measured": 10}, 10),
+        ({"runner": "classify", "fine_tune": {}}, {}, 8),
+        # So few that fine-tuning needs them all.
+        ({"runner": "classify", "fine_tune": {}}, {"n_human": 4}, 0),
+    ],
+)
+def test_no_source_is_measured_by_human_labels_that_it_sees(
+    tmp_path: Path, fields: dict[str, Any], pilot: dict[str, int], n_measured: int
+) -> None:
+    config = load_config(_write(tmp_path, _more_models(fields, **pilot)))
+    assert config.n_measured == n_measured
 
 
 def test_a_configuration_survives_its_stored_form() -> None:

@@ -9,17 +9,43 @@ import pytest
 
 from isocost.client.budget import CampaignStatus
 from isocost.core.money import Money
+from isocost.economics.calibration import CalibrationMethod, calibrate
 from isocost.economics.frontier import CostedPoint, average_seeds
 from isocost.economics.regime import Regime
+from isocost.economics.source_quality import MeasuredLabel, measure_source
 from isocost.report.chart import budget_tiers
 from isocost.report.evidence import Evidence
 from isocost.report.page import REPORT_FILES, write_report
+from isocost.report.weak_source import WeakSource, WeakSources
+from isocost.report.weak_table import weak_source_rows
 from isocost.resources.campaign import Balance, Campaign, EntryKind, LedgerEntry
 from isocost.resources.observation import Decision, Evaluation, FrontierPoint, Observation, Plan, Purchase
 from isocost.resources.task import Source, SourceKind, Task
 
 WEAK, HUMAN = Money(100_000), Money(1_000_000)
 MIXES = {(100, 0): 0.7, (0, 20): 0.6, (100, 20): 0.8, (50, 20): 0.75}
+
+
+def _weak_sources(chosen: str = "weak") -> WeakSources:
+    """Two that were measured (one metered and calibrated), and one that was not."""
+    labels = [MeasuredLabel((0.6, 0.4), index % 4 // 3, 0.5, 800 + index) for index in range(40)]
+    quality = measure_source(labels, n_choices=2, price_micros=1000)
+    calibration = calibrate(
+        CalibrationMethod.TEMPERATURE,
+        [label.probabilities for label in labels],
+        [label.human_choice for label in labels],
+    )
+    metered = Source("metered", SourceKind.MODEL, Money(1_000), "m", price_per_million_tokens=Money(150_000))
+    unmeasured = Source("unmeasured", SourceKind.MODEL, WEAK, "m")
+    return WeakSources(
+        (
+            WeakSource(Source("weak", SourceKind.MODEL, WEAK, "m"), dataclasses.replace(quality, n_right=38), None),
+            WeakSource(metered, quality, calibration),
+            WeakSource(unmeasured, measure_source([], n_choices=2, price_micros=1000), None),
+        ),
+        chosen,
+        "a > b",
+    )
 
 
 def _evidence() -> Evidence:
@@ -59,6 +85,8 @@ def _evidence() -> Evidence:
         sources=(Source("weak", SourceKind.MODEL, WEAK, "m"), Source("human", SourceKind.HUMAN, HUMAN)),
         labels_bought={"weak": 0, "human": 1},
         labels_by_purpose={("human", "pilot"): 1},
+        paid={("human", "pilot"): HUMAN},
+        weak_sources=_weak_sources(),
         entries=entries,
         observations=observations,
         points=tuple(points),
@@ -89,8 +117,53 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
 
 
 def test_a_campaign_that_bought_nothing_yet_has_a_report(tmp_path: Path) -> None:
-    write_report(dataclasses.replace(_evidence(), entries=(), plans=(), labels_by_purpose={}), tmp_path)
+    write_report(dataclasses.replace(_evidence(), entries=(), plans=(), labels_by_purpose={}, paid={}), tmp_path)
     assert "No plan was made yet" in (tmp_path / "report.html").read_text()
+
+
+def test_the_weak_sources_are_shown_with_what_was_measured_and_paid(tmp_path: Path) -> None:
+    evidence = dataclasses.replace(
+        _evidence(),
+        labels_by_purpose={("metered", "evaluation"): 3, ("metered", "pilot"): 1, ("human", "pilot"): 1},
+        paid={("metered", "evaluation"): Money(1_500), ("metered", "pilot"): Money(900), ("human", "pilot"): HUMAN},
+    )
+    weak, metered, unmeasured = weak_source_rows(evidence)
+    assert (weak.chosen, weak.price, weak.mean_price, weak.calibration) == (True, "$0.10", "-", "none")
+    assert (weak.accuracy, weak.interval, weak.n_measured) == ("95.0 %", "83.5 to 98.6", "40")
+    assert metered.price == "$0.15 per million tokens, at most $0.001"
+    assert metered.price_in_short == "$0.15/M tokens"
+    # What was paid, not the most that it might have been: 2400 micros for four labels.
+    assert metered.mean_price == "$0.0006"
+    assert metered.choices_mass == "0.50"
+    assert metered.calibration.startswith("temperature 0.")
+    assert (unmeasured.accuracy, unmeasured.interval, unmeasured.choices_mass) == ("-", "-", "-")
+
+    write_report(evidence, tmp_path)
+    html = (tmp_path / "report.html").read_text()
+    assert "weak (chosen)" in html
+    assert "$0.15 per million tokens" in html
+    assert "Weak labels from a &gt; b." in html
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [source["chosen"] for source in result["weak_sources"]] == [True, False, False]
+    stated = result["weak_sources"][1]
+    assert (stated["unit_price"], stated["price_per_million_tokens"]) == (0.001, 0.15)
+    assert stated["mean_price_paid"] == 0.0006
+    assert (stated["accuracy"], stated["n_measured"], stated["recalls"]) == (0.75, 40, [1.0, 0.0])
+    assert stated["calibration"]["nll"][0] > stated["calibration"]["nll"][1]
+    assert result["weak_sources"][2]["accuracy"] is None
+    assert result["weak_source_choice"] == {"rule": "information-per-price", "reason": "a > b"}
+
+
+def test_the_ledger_shows_what_was_paid(tmp_path: Path) -> None:
+    paid = {("weak", "pilot"): Money(123_457), ("weak", "evaluation"): Money(40_000)}
+    evidence = dataclasses.replace(
+        _evidence(), labels_by_purpose={("weak", "pilot"): 2, ("weak", "evaluation"): 1}, paid=paid
+    )
+    assert evidence.mean_price("weak", "pilot") == Money(61_728)
+    assert evidence.mean_price("weak") == Money(54_486)
+    assert evidence.mean_price("human") is None
+    write_report(evidence, tmp_path)
+    assert "$0.123457" in (tmp_path / "report.html").read_text()
 
 
 def test_a_point_belongs_to_the_smallest_budget_that_pays_for_it() -> None:

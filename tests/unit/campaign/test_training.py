@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from isocost.campaign.config import CampaignConfig
+from isocost.campaign.progress import SilentProgress
+from isocost.campaign.training import Training
+from isocost.economics.calibration import Calibration, CalibrationMethod
+from isocost.resources.label import Label, LabelledItem, Purpose, one_hot
+from isocost.resources.observation import Evaluation, Observation
+from isocost.resources.run import Example, RunSpec, RunState
+from isocost.resources.task import Item
+
+CONFIG = CampaignConfig.model_validate(
+    {
+        "campaign": "c",
+        "budget": 100,
+        "task": {"name": "t", "template": "{text}", "choices": ["a", "b"]},
+        "data": {"path": "x.csv"},
+        "sources": [
+            {"kind": "model", "name": "small", "unit_price": 0.1, "model": "m"},
+            {"kind": "model", "name": "large", "unit_price": 0.2, "model": "m"},
+            {"kind": "human", "unit_price": 1, "channel": {"kind": "simulated"}},
+        ],
+        "strong_model": "s",
+        "evaluation": {"n_labels": 10},
+        "pilot": {"n_weak": 4, "n_human": 20},
+    }
+)
+RAW = (0.8, 0.2)
+
+
+class FakeServices:
+    """A budget service that holds labels, and a trainer that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.labels_held = [
+            *(Label(f"w{n}", RAW, source_id="small", purpose=Purpose.PILOT) for n in range(4)),
+            *(Label(f"w{n}", RAW, source_id="small", purpose=Purpose.TRAINING) for n in range(4, 7)),
+            # Measuring: on the pilot's own items.
+            *(
+                Label(f"h{n}", RAW, source_id=source, purpose=Purpose.EVALUATION)
+                for n in range(5)
+                for source in ("small", "large")
+            ),
+            *(Label(f"h{n}", one_hot(1, 2), source_id="human", purpose=Purpose.PILOT) for n in range(5)),
+            *(Label(f"e{n}", one_hot(0, 2), source_id="human", purpose=Purpose.EVALUATION) for n in range(3)),
+        ]
+        self.lists: dict[str, list[Example]] = {}
+        self.specs: list[RunSpec] = []
+        self.observations: list[Observation] = []
+
+    async def labels(
+        self, campaign_id: str, *, source_id: str = "", purposes: Sequence[Purpose] = ()
+    ) -> AsyncIterator[LabelledItem]:
+        for label in self.labels_held:
+            if source_id in ("", label.source_id) and label.purpose in purposes:
+                yield LabelledItem(label, Item(label.item_id, {"text": label.item_id}))
+
+    async def list_observations(self, campaign_id: str) -> list[Observation]:
+        return self.observations
+
+    async def record_observation(self, request_id: str, campaign_id: str, observation: Observation) -> None:
+        self.observations.append(observation)
+
+    async def put_examples(self, examples: Iterable[Example]) -> str:
+        listed = list(examples)
+        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
+        self.lists[digest] = listed
+        return digest
+
+    async def create_run(self, spec: RunSpec) -> Any:
+        self.specs.append(spec)
+        evaluation = Evaluation("evaluation", 3, 1.0, 0.4, 1.0, 0.5)
+        return SimpleNamespace(
+            run_id=f"r{len(self.specs)}",
+            spec=spec,
+            state=RunState.SUCCEEDED,
+            evaluation=lambda name: evaluation if name == "evaluation" else None,
+        )
+
+    async def watch_run(self, run_id: str) -> AsyncIterator[Any]:
+        nothing: tuple[Any, ...] = ()
+        for run in nothing:
+            yield run
+
+
+def _training(services: Any, calibration: Calibration) -> Training:
+    return Training(CONFIG, services, services, SilentProgress(), (), weak_source_id="small", calibration=calibration)
+
+
+@pytest.mark.parametrize("calibration", [Calibration(), Calibration(CalibrationMethod.TEMPERATURE, 2.0)])
+async def test_runs_train_on_calibrated_labels_of_the_chosen_source_and_are_measured_by_people(
+    calibration: Calibration,
+) -> None:
+    services = FakeServices()
+    training = _training(services, calibration)
+    assert await training.n_labels() == (7, 5)
+    await training.observe("round 1", [(7, 5), (7, 0)])
+    spec = services.specs[0]
+    weak, human = services.lists[spec.weak_digest], services.lists[spec.human_digest]
+    # What weak sources were measured by is neither trained on nor evaluated on.
+    assert [example.item_id for example in weak] == [f"w{n}" for n in range(7)]
+    expected = (2 / 3, 1 / 3) if calibration.temperature == 2 else RAW
+    assert all(example.probabilities == pytest.approx(expected) for example in weak)
+    assert [example.item_id for example in human] == [f"h{n}" for n in range(5)]
+    assert all(example.probabilities == (0.0, 1.0) for example in human)
+    (evaluation,) = spec.evaluation_sets
+    assert [example.item_id for example in services.lists[evaluation.digest]] == ["e0", "e1", "e2"]
+    # The ledger keeps labels as they came.
+    assert all(label.probabilities == RAW for label in services.labels_held if label.source_id == "small")
+    assert [(o.n_weak, o.n_human, o.weak_source_id) for o in services.observations] == [
+        (7, 5, "small"),
+        (7, 0, "small"),
+    ]
+    assert services.observations[1].human_source_id == ""
+
+
+async def test_what_is_observed_already_is_not_run_again() -> None:
+    services = FakeServices()
+    training = _training(services, Calibration())
+    await training.observe("round 1", [(7, 5)])
+    await training.observe("round 2", [(7, 5), (3, 5)])
+    assert [(spec.n_weak, spec.n_human) for spec in services.specs] == [(7, 5), (3, 5)]
