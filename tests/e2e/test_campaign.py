@@ -87,6 +87,27 @@ def test_the_adapter_is_the_shipped_model(undisturbed: Path) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_the_shipped_model_is_a_source_like_any_other(undisturbed: Path, tmp_path: Path, engine: str) -> None:
+    """`isocost predict` with the run's folder, hot-loaded onto its base, has the accuracy that the report states."""
+    from isocost.microworld.claims import test_frame
+
+    frame = test_frame(100, 0)
+    frame.write_parquet(tmp_path / "claims.parquet")
+    done = isocost(
+        *("predict", "--input", tmp_path / "claims.parquet", "--output", tmp_path / "predictions.parquet"),
+        *("--model", undisturbed / "adapter", "--state", tmp_path / "state", "--id-column", "id"),
+        engine=engine,
+    )
+    assert done.returncode == 0, done.stderr
+    predictions = pl.read_parquet(tmp_path / "predictions.parquet")
+    assert predictions["id"].to_list() == frame["id"].to_list()
+    assert all("+lora@" in text and engine in text for text in predictions["engine_fingerprint"])
+    n_right = (predictions["choice"] == frame["label"]).sum()
+    assert n_right / frame.height == pytest.approx(read_result(undisturbed)["test"]["accuracy"])
+
+
+@pytest.mark.vllm
 def test_a_campaign_through_vllm_equals_the_one_in_process(tmp_path: Path, undisturbed: Path) -> None:
     before = _vllm_processes()
     path = write_campaign(tmp_path, small_campaign())

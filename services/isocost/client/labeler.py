@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from isocost.client.call import batches, unary, unwrap_stream
 from isocost.core.channel import ChannelSettings, open_channel
-from isocost.resources.label import Label
+from isocost.resources.label import ItemErrorReason, Label
 from isocost.resources.task import Item, Task
 from isocost.tasks.prompt import FewShotExample
 from isocost.v1 import labeler_service_pb2 as pb
@@ -26,19 +26,6 @@ __all__ = [
 ]
 
 Runner = Literal["generate", "classify"]
-
-
-class ItemErrorReason(Enum):
-    """Why an item has no label."""
-
-    INVALID_ITEM = pb.ITEM_ERROR_REASON_INVALID_ITEM
-    """It is malformed, or lacks a field that the task's template shows."""
-    PROMPT_TOO_LONG = pb.ITEM_ERROR_REASON_PROMPT_TOO_LONG
-    """Its prompt is longer than the model's context."""
-    REFUSED_BY_ENGINE = pb.ITEM_ERROR_REASON_REFUSED_BY_ENGINE
-    """The engine refuses its prompt."""
-    UNUSABLE_ANSWER = pb.ITEM_ERROR_REASON_UNUSABLE_ANSWER
-    """The model's answer is no distribution over the choices."""
 
 
 @dataclass(frozen=True, slots=True)

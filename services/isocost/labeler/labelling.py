@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
@@ -15,23 +14,14 @@ from isocost.labeler.pace import Pace
 from isocost.labeler.question import Question
 from isocost.labeler.store import LabelStore, StoredLabel
 from isocost.labeler.tally import Tally
+from isocost.resources.label import ItemErrorReason
 from isocost.resources.task import Item
 from isocost.tasks.prompt import PromptEncoder, PromptTooLongError
-from isocost.v1 import labeler_service_pb2 as pb
 
-__all__ = ["Answer", "ItemError", "ItemErrorReason", "Labelling", "WorkInProgress"]
+__all__ = ["Answer", "ItemError", "Labelling", "WorkInProgress"]
 
 #: Chunks a stream works on beyond those that the engine does, so that encoding and storing keep it busy.
 _CHUNKS_AHEAD = 2
-
-
-class ItemErrorReason(Enum):
-    """Why an item has no label."""
-
-    INVALID_ITEM = pb.ITEM_ERROR_REASON_INVALID_ITEM
-    PROMPT_TOO_LONG = pb.ITEM_ERROR_REASON_PROMPT_TOO_LONG
-    REFUSED_BY_ENGINE = pb.ITEM_ERROR_REASON_REFUSED_BY_ENGINE
-    UNUSABLE_ANSWER = pb.ITEM_ERROR_REASON_UNUSABLE_ANSWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import structlog
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.labeler.engine import Engine
 from isocost.labeler.engine_pool import EnginePool
-from isocost.labeler.labelling import Answer, ItemError, ItemErrorReason, Labelling, WorkInProgress
+from isocost.labeler.labelling import Answer, ItemError, Labelling, WorkInProgress
 from isocost.labeler.model_card import ModelCard, ModelCatalog
 from isocost.labeler.pace import Pace
 from isocost.labeler.question import Question, Request
@@ -24,6 +24,7 @@ from isocost.labeler.tally import Tally, make_collector
 from isocost.labeler.transformers_engine import TransformersEngine
 from isocost.labeler.vllm_engine import VllmEngine
 from isocost.labeler.vllm_process import vllm_version
+from isocost.resources.label import ItemErrorReason
 from isocost.resources.task import Item
 from isocost.v1 import labeler_service_pb2 as pb
 from isocost.v1 import labeler_service_pb2_grpc

@@ -11,9 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.task import Item
-from isocost.v1 import budget_service_pb2, resources_pb2
+from isocost.v1 import budget_service_pb2, labeler_service_pb2, resources_pb2
 
-__all__ = ["Label", "LabelledItem", "Purpose", "check_probabilities", "one_hot", "time_from_proto", "time_to_proto"]
+__all__ = [
+    "ItemErrorReason",
+    "Label",
+    "LabelledItem",
+    "Purpose",
+    "check_probabilities",
+    "one_hot",
+    "time_from_proto",
+    "time_to_proto",
+]
 
 
 class Purpose(Enum):
@@ -23,6 +32,19 @@ class Purpose(Enum):
     EVALUATION = resources_pb2.PURPOSE_EVALUATION
     PILOT = resources_pb2.PURPOSE_PILOT
     GOLD_QUESTION = resources_pb2.PURPOSE_GOLD_QUESTION
+
+
+class ItemErrorReason(Enum):
+    """Why an item has no label."""
+
+    INVALID_ITEM = labeler_service_pb2.ITEM_ERROR_REASON_INVALID_ITEM
+    """It is malformed, or lacks a field that the task's template shows."""
+    PROMPT_TOO_LONG = labeler_service_pb2.ITEM_ERROR_REASON_PROMPT_TOO_LONG
+    """Its prompt is longer than the model's context."""
+    REFUSED_BY_ENGINE = labeler_service_pb2.ITEM_ERROR_REASON_REFUSED_BY_ENGINE
+    """The engine refuses its prompt."""
+    UNUSABLE_ANSWER = labeler_service_pb2.ITEM_ERROR_REASON_UNUSABLE_ANSWER
+    """The model's answer is no distribution over the choices."""
 
 
 def time_from_proto(message: Timestamp) -> datetime | None:

@@ -19,7 +19,10 @@ ray = pytest.importorskip("ray")
 OUT = "out"
 LABEL = ("label", "--input", "claims.csv", "--model", "microworld:weak", "--task", "claims.yaml", "--output", OUT)
 #: Ray's own files stay open until its processes are collected.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

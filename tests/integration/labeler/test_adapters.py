@@ -37,6 +37,12 @@ def second(models: Any, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
+def many(models: Any, folder: Path, first: str, second: str) -> list[str]:
+    """More adapters than a server computes in one step: none of its places stays empty, and so harmless."""
+    return [first, second, *(make_adapter(models.llama, folder / f"many-{n}", seed=10 + n) for n in range(4))]
+
+
+@pytest.fixture(scope="module")
 def with_head(models: Any, folder: Path) -> str:
     return make_adapter(models.llama, folder / "with-head", seed=3, n_classes=N_CLASSES)
 
@@ -62,27 +68,26 @@ async def ask(client: LabelerClient, kit: Any, model: str, n_items: int = 80, se
 
 
 async def test_adapters_and_base_asked_side_by_side_equal_peft(
-    client: LabelerClient, kit: Any, models: Any, first: str, second: str
+    client: LabelerClient, kit: Any, models: Any, many: list[str]
 ) -> None:
     """Trap one; and what a wrong batch leaves in the prefix cache would show in the second round."""
     items = kit.make_items(80)
-    asked = (first, models.llama, second)
-    expected = {
-        model: adapter_reference(models.llama, None if model == models.llama else model, kit.verdict, items)
-        for model in asked
-    }
-    # An adapter first, so that the engine is one for adapters.
-    kit.assert_close(await ask(client, kit, first), expected[first])
+    expected = {model: adapter_reference(models.llama, model, kit.verdict, items) for model in many}
+    expected[models.llama] = adapter_reference(models.llama, None, kit.verdict, items)
+    # An adapter first, so that the engine is one for adapters; and all of them, so that all places are taken.
+    for model in many:
+        kit.assert_close(await ask(client, kit, model), expected[model])
     for _ in range(2):
+        asked = [models.llama, *many, models.llama]
         results = await asyncio.gather(*(ask(client, kit, model) for model in asked))
         for model, got in zip(asked, results, strict=True):
             kit.assert_close(got, expected[model])
-    masses = [expected[model]["item-0"][1] for model in asked]
-    assert len({round(mass, 3) for mass in masses}) == 3, "adapters that change nothing would hide errors"
+    masses = {round(answers["item-0"][1], 5) for answers in expected.values()}
+    assert len(masses) == len(expected), "adapters that change nothing would hide errors"
     (served,) = (await client.describe()).served_models
     assert served.model == models.llama
-    assert len(served.adapters) == 2
-    fingerprints = {r.label.engine_fingerprint for r in results[0] if r.label}
+    assert len(served.adapters) == len(many)
+    fingerprints = {r.label.engine_fingerprint for r in results[1] if r.label}
     assert all("llama@" in text and "+lora@" in text for text in fingerprints)
 
 

@@ -15,12 +15,13 @@ from isocost.core.errors import InvalidArgumentError, UnavailableError
 from isocost.labeler.adapter import Adapter
 from isocost.labeler.engine import Engine, EngineStatus, Runner
 from isocost.labeler.engine_pool import EnginePool
-from isocost.labeler.labelling import Answer, ItemError, ItemErrorReason, Labelling, WorkInProgress
+from isocost.labeler.labelling import Answer, ItemError, Labelling, WorkInProgress
 from isocost.labeler.model_card import ModelCard
 from isocost.labeler.pace import Pace
 from isocost.labeler.question import Question, Request
 from isocost.labeler.store import LabelStore
 from isocost.labeler.tally import Tally
+from isocost.resources.label import ItemErrorReason
 from isocost.resources.task import Item, Task
 
 WORDS = ["<unk>", "is", "?", "no", "yes", "bad", *(f"w{number}" for number in range(500))]
