@@ -40,6 +40,7 @@ _REPORT = Path(__file__).parents[2] / "bench" / "labeler.json"
 _ROOT = Path(__file__).parents[2]
 _LIMITS = {"served_over_offline": 0.85, "prefill_over_ideal": 1.1}
 _TASK = Task("claims", "{text} answer :", ("no", "yes"))
+_SMALLEST = "microworld:weak"
 _ITEM_TOKENS = 40
 _BLOCK_TOKENS = 300
 #: Prompts in flight of the client that sends one a request.
@@ -344,7 +345,7 @@ def _check_equal(items: Sequence[Item], labels: dict[str, Any], scores: Sequence
 def main() -> None:
     """Measures and writes the report; exits with 1 where a ratio is beyond its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="microworld:weak", help="folder or microworld:NAME [microworld:weak]")
+    parser.add_argument("--model", default="microworld:strong", help="folder or microworld:NAME [microworld:strong]")
     parser.add_argument("--items", type=int, default=Workload.n_items, help="items a round [4000]")
     parser.add_argument("--rounds", type=int, default=Workload.n_rounds, help="rounds [5]")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -352,7 +353,15 @@ def main() -> None:
     if arguments.serve:
         asyncio.run(_serve())
         return
-    report = asyncio.run(measure(arguments.model, Workload(arguments.items, arguments.rounds)))
+    workload = Workload(arguments.items, arguments.rounds)
+    report = asyncio.run(measure(arguments.model, workload))
+    if arguments.model != _SMALLEST:
+        # A model with next to nothing to compute: what is left is the cost of serving itself.
+        smallest = asyncio.run(measure(_SMALLEST, workload))
+        report["smallest_model"] = {
+            name: smallest[name]
+            for name in ("model", "served_over_offline", "served_over_offline_rounds", "items_per_second")
+        }
     _REPORT.parent.mkdir(exist_ok=True)
     _REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
