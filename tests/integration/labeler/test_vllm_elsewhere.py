@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from isocost.client.labeler import LabelerClient, Scoring
@@ -59,10 +60,11 @@ class Server:
         self._runner.run(self._process.start())
 
     def kill(self) -> None:
-        """Kills the guard; it takes the server with it."""
+        """Kills the server; its guard takes what is left of it along, and ends."""
         assert self._process._process is not None
-        self._process._process.kill()
-        self._runner.run(self._process.wait_exited(20))
+        (server,) = psutil.Process(self._process._process.pid).children()
+        server.kill()
+        assert self._runner.run(self._process.wait_exited(20))
 
     def close(self) -> None:
         self._runner.run(self._process.stop())

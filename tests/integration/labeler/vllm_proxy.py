@@ -81,4 +81,6 @@ async def running_proxy(upstream: str) -> AsyncIterator[VllmProxy]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield proxy
+        # First: what a killed server never answers would be waited for.
+        await session.close()
         await runner.cleanup()
