@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
+from polars.testing import assert_frame_equal
 
 ray = pytest.importorskip("ray")
 
@@ -85,7 +86,8 @@ def test_two_workers_label_what_one_does(cluster: str, folder: Any, whole: pl.Da
     assert "2,400 of 2,400 rows" in done.stdout
     assert "$24.00" in done.stdout
     assert len(parts(folder)) > 2
-    assert read_parts(folder).equals(whole)
+    # The batches are other ones, and with them the last digits.
+    assert_frame_equal(read_parts(folder), whole, abs_tol=1e-6)
     before = [part.read_bytes() for part in parts(folder)]
     again = folder.isocost(*LABEL, *options(cluster))
     assert "2,400 of them made earlier" in again.stdout, again.stderr
@@ -101,7 +103,8 @@ def test_a_worker_that_dies_costs_no_row(cluster: str, folder: Any, whole: pl.Da
     os.kill(workers()[0].pid, signal.SIGKILL)
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert read_parts(folder).equals(whole)
+    # The batches are other ones, and with them the last digits.
+    assert_frame_equal(read_parts(folder), whole, abs_tol=1e-6)
 
 
 def test_a_killed_job_goes_on_with_the_rest(cluster: str, folder: Any, whole: pl.DataFrame) -> None:
@@ -119,7 +122,8 @@ def test_a_killed_job_goes_on_with_the_rest(cluster: str, folder: Any, whole: pl
     assert again.returncode == 0, again.stderr
     assert f"{n_made:,} of them made earlier" in again.stdout
     assert {part: part.read_bytes() for part in before} == before
-    assert read_parts(folder).equals(whole)
+    # The batches are other ones, and with them the last digits.
+    assert_frame_equal(read_parts(folder), whole, abs_tol=1e-6)
 
 
 def test_what_a_worker_is_refused_is_the_commands_error(cluster: str, folder: Any) -> None:
