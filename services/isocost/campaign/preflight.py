@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from isocost.campaign.source import ModelSource
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.task import Item, Task
 from isocost.tasks.choices import ChoiceTree, answer_separator, choice_token_ids
-from isocost.tasks.model_path import resolve_model
+from isocost.tasks.model_path import adapter_base_model, is_adapter, resolve_model
 from isocost.tasks.prompt import PromptEncoder
 
 __all__ = ["preflight"]
@@ -80,7 +79,8 @@ def _load_tokenizer(model: str, field: str) -> tuple[Any, int]:
     """The model's tokenizer and the tokens of its longest prompt; an adapter's are those of its base model."""
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - slow to import
 
-    path = resolve_model(_base_model(model, field), field=field)
+    folder = Path(model).expanduser()
+    path = adapter_base_model(model, folder, field=field) if is_adapter(folder) else resolve_model(model, field=field)
     try:
         model_config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -91,27 +91,3 @@ def _load_tokenizer(model: str, field: str) -> tuple[Any, int]:
         ) from None
     # One position is kept for the answer: vLLM refuses a prompt that fills the context.
     return tokenizer, int(model_config.max_position_embeddings) - 1
-
-
-def _base_model(model: str, field: str) -> str:
-    """The model that a LoRA adapter changes, as peft or the run that made it names it; any other model itself."""
-    folder = Path(model).expanduser()
-    if not (folder / "adapter_config.json").is_file() or (folder / "config.json").is_file():
-        return model
-    named: list[str] = []
-    try:
-        for name, key in (("adapter_config.json", "base_model_name_or_path"), ("isocost.json", "base_model")):
-            if (folder / name).is_file():
-                named.append(str(json.loads((folder / name).read_text(encoding="utf-8")).get(key) or ""))
-    except (OSError, ValueError, AttributeError) as error:
-        raise InvalidArgumentError(field, f"the adapter {model!r} cannot be read: {error}; save it anew") from None
-    for candidate in filter(None, named):
-        try:
-            return resolve_model(candidate, field=field)
-        except InvalidArgumentError:
-            continue
-    raise InvalidArgumentError(
-        field,
-        f"the base model of the adapter {model!r} cannot be found ({', '.join(filter(None, named)) or 'none named'}); "
-        "put it back, or correct base_model_name_or_path in its adapter_config.json",
-    )

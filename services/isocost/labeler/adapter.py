@@ -16,13 +16,11 @@ from typing import Any
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import new_id
 from isocost.labeler.engine import Runner
-from isocost.labeler.model_files import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS, folder_digest
-from isocost.tasks.model_path import resolve_model
+from isocost.labeler.model_files import ADAPTER_FILES, ADAPTER_WEIGHTS, folder_digest
+from isocost.tasks.model_path import ADAPTER_CONFIG, adapter_base_model
 
-__all__ = ["Adapter", "AdapterFiles", "is_adapter", "materialize", "place_folder", "read_adapter"]
+__all__ = ["Adapter", "AdapterFiles", "materialize", "place_folder", "read_adapter"]
 
-#: What a finished run writes beside its adapter: the task, the method, the base model.
-RUN_FILE = "isocost.json"
 #: The ranks that vLLM can be started for.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -98,11 +96,6 @@ class AdapterFiles:
         )
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter rather than a model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
 def read_adapter(name: str, folder: Path) -> AdapterFiles:
     """Reads an adapter's description.
 
@@ -115,7 +108,6 @@ def read_adapter(name: str, folder: Path) -> AdapterFiles:
     """
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        run = json.loads(path.read_text(encoding="utf-8")) if (path := folder / RUN_FILE).is_file() else {}
     except (OSError, ValueError) as error:
         raise InvalidArgumentError("config.model", f"the adapter {name!r} cannot be read: {error}") from None
     if not (folder / ADAPTER_WEIGHTS).is_file():
@@ -123,24 +115,7 @@ def read_adapter(name: str, folder: Path) -> AdapterFiles:
             "config.model", f"the adapter {name!r} has no {ADAPTER_WEIGHTS}; save it anew with peft"
         )
     runner = Runner.CLASSIFY if config.get("task_type") == "SEQ_CLS" else Runner.GENERATE
-    return AdapterFiles(folder, config, _base_model(name, config, run), runner)
-
-
-def _base_model(name: str, config: dict[str, Any], run: dict[str, Any]) -> str:
-    """The base model's place: as peft wrote it, or where that folder is gone, as the run that made the adapter did."""
-    candidates = [str(given) for given in (config.get("base_model_name_or_path"), run.get("base_model")) if given]
-    reasons = []
-    for candidate in candidates:
-        try:
-            return resolve_model(candidate, field="config.model")
-        except InvalidArgumentError as error:
-            reasons.append(error.message)
-    said = f": {reasons[-1]}" if reasons else ""
-    raise InvalidArgumentError(
-        "config.model",
-        f"the base model of the adapter {name!r} cannot be found{said}; put it back, or correct "
-        f"base_model_name_or_path in its {ADAPTER_CONFIG}",
-    )
+    return AdapterFiles(folder, config, adapter_base_model(name, folder, field="config.model"), runner)
 
 
 def materialize(files: AdapterFiles, digest: str, state_dir: Path) -> Adapter:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from isocost.core.errors import InvalidArgumentError
-from isocost.labeler.adapter import RUN_FILE, AdapterFiles, place_folder
+from isocost.labeler.adapter import AdapterFiles, place_folder
 from isocost.labeler.engine import Runner
 from isocost.labeler.model_files import ADAPTER_WEIGHTS
+from isocost.tasks.model_path import RUN_FILE
 
 __all__ = ["merge"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from isocost.core.errors import InvalidArgumentError
-from isocost.labeler.adapter import Adapter, AdapterFiles, is_adapter, materialize, read_adapter
+from isocost.labeler.adapter import Adapter, AdapterFiles, materialize, read_adapter
 from isocost.labeler.engine import Runner
 from isocost.labeler.merging import merge
 from isocost.labeler.model_files import ADAPTER_FILES, folder_digest, folder_signature
-from isocost.tasks.model_path import resolve_model
+from isocost.tasks.model_path import is_adapter, resolve_model
 
 __all__ = ["ModelCard", "ModelCatalog"]
 

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ADAPTER_CONFIG", "ADAPTER_FILES", "ADAPTER_WEIGHTS", "MODEL_FILES", "folder_digest", "folder_signature"]
+from isocost.tasks.model_path import ADAPTER_CONFIG
+
+__all__ = ["ADAPTER_FILES", "ADAPTER_WEIGHTS", "MODEL_FILES", "folder_digest", "folder_signature"]
 
 #: Patterns; other files (cards, manifests, logs) may change freely.
 MODEL_FILES = (
@@ -22,7 +24,6 @@ MODEL_FILES = (
     "added_tokens.json",
     "*.model",
 )
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 _READ_BYTES = 1 << 20
