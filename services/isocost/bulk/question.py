@@ -19,12 +19,11 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.resources.method import Head
 from isocost.resources.task import Task
 from isocost.tasks.dataset import build_pool, read_file
+from isocost.tasks.model_path import RUN_FILE
 from isocost.tasks.prompt import FewShotExample
 
-__all__ = ["CARD", "Question", "TaskFile", "form_question", "load_examples", "load_task"]
+__all__ = ["Question", "TaskFile", "form_question", "load_examples", "load_task"]
 
-#: What the trainer writes beside a trained model: how it must be asked.
-CARD = "isocost.json"
 #: Column of an examples file that holds the answer.
 _LABEL = "label"
 _TASK_KEYS = ("name", "template", "choices")
@@ -158,7 +157,7 @@ def form_question(
     if card is None:
         if file is None:
             raise InvalidArgumentError(
-                "--task", f"not given, and {model!r} has no {CARD} that tells the task; give --task FILE.yaml"
+                "--task", f"not given, and {model!r} has no {RUN_FILE} that tells the task; give --task FILE.yaml"
             )
         block = load_examples(examples, file) if examples is not None else ()
         return Question(file.task, model, runner or "generate", block), file
@@ -167,18 +166,18 @@ def form_question(
         file = TaskFile(card.task)
     elif (file.task.template, file.task.choices) != (card.task.template, card.task.choices):
         raise InvalidArgumentError(
-            "--task", f"asks something else than {model!r} was trained for; leave it out, the model's {CARD} has it"
+            "--task", f"asks something else than {model!r} was trained for; leave it out, the model's {RUN_FILE} has it"
         )
     if runner is not None and runner != card.runner:
         raise InvalidArgumentError("--runner", f"{runner}, but {model!r} was trained for {card.runner}; leave it out")
     if examples is not None:
-        raise InvalidArgumentError("--examples", f"{model!r} brings its own few-shot block in {CARD}; leave it out")
+        raise InvalidArgumentError("--examples", f"{model!r} brings its own few-shot block in {RUN_FILE}; leave it out")
     return dataclasses.replace(card, model=folder), file
 
 
 def _read_card(folder: Path) -> Question | None:
     """What a run's card says; None where the folder has none."""
-    path = folder / CARD
+    path = folder / RUN_FILE
     if not path.is_file():
         return None
     try:

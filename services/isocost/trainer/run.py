@@ -15,6 +15,7 @@ from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.observation import Evaluation
 from isocost.resources.run import RunProgress, StageResult
 from isocost.tasks.choices import ChoiceTree
+from isocost.tasks.model_path import RUN_FILE
 from isocost.trainer.base_model import BaseModel
 from isocost.trainer.classifier import (
     Classifier,
@@ -163,7 +164,7 @@ class RunExecutor:
             classifier = self._with_weights(model, stage_id)
             with new_folder(output) as folder:
                 classifier.save(folder)
-                (folder / "isocost.json").write_text(json.dumps(_card(run), indent=2, ensure_ascii=False) + "\n")
+                (folder / RUN_FILE).write_text(json.dumps(_card(run), indent=2, ensure_ascii=False) + "\n")
         return str(output)
 
     def _encode(self, key: tuple[str, ...], prompts: Prompts, examples: ExampleList) -> list[list[int]]:
