@@ -328,6 +328,26 @@ STOPPING_RULE_AUROC_AND_LOSS: StoppingRule.ValueType  # 2
 """Held-out labels drawn within each choice; a falling held-out loss counts as well, and breaks ties."""
 Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
 
+class _Quantization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTIZATION_UNSPECIFIED: _Quantization.ValueType  # 0
+    """As they are: bf16 on CUDA, float32 on a CPU."""
+    QUANTIZATION_NF4: _Quantization.ValueType  # 1
+    """In 4 bits, NormalFloat (Dettmers et al. 2023); on CUDA and with TUNING_LORA only."""
+
+class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
+    """In what form the frozen weights of the base model are kept."""
+
+QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
+"""As they are: bf16 on CUDA, float32 on a CPU."""
+QUANTIZATION_NF4: Quantization.ValueType  # 1
+"""In 4 bits, NormalFloat (Dettmers et al. 2023); on CUDA and with TUNING_LORA only."""
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
+
 class _Decision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -914,6 +934,8 @@ class Recipe(_message.Message):
     MIN_IMPROVEMENT_FIELD_NUMBER: _builtins.int
     MAX_GRAD_NORM_FIELD_NUMBER: _builtins.int
     STOPPING_RULE_FIELD_NUMBER: _builtins.int
+    LOG_CONFIDENCE_WEIGHT_FIELD_NUMBER: _builtins.int
+    LOG_CONFIDENCE_WARMUP_STEPS_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """Required. Peak learning rate of AdamW."""
     batch_size: _builtins.int
@@ -938,6 +960,12 @@ class Recipe(_message.Message):
     """Required. Gradient norm is clipped to this; 0 means no clipping [1.0]."""
     stopping_rule: Global___StoppingRule.ValueType
     """Optional. When the stage stops early, and which weights are kept."""
+    log_confidence_weight: _builtins.float
+    """Optional. Log-confidence loss (Burns et al. 2023): largest share of the model's own hardened prediction in the target,
+    0 to 1; 0 means plain cross-entropy to the label. The paper's is 0.5.
+    """
+    log_confidence_warmup_steps: _builtins.int
+    """Optional. Steps over which that share rises from 0. The paper's are 200."""
     def __init__(
         self,
         *,
@@ -953,10 +981,12 @@ class Recipe(_message.Message):
         min_improvement: _builtins.float = ...,
         max_grad_norm: _builtins.float = ...,
         stopping_rule: Global___StoppingRule.ValueType = ...,
+        log_confidence_weight: _builtins.float = ...,
+        log_confidence_warmup_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam_beta2", b"adam_beta2", "batch_size", b"batch_size", "eval_every_steps", b"eval_every_steps", "holdout_fraction", b"holdout_fraction", "learning_rate", b"learning_rate", "max_examples", b"max_examples", "max_grad_norm", b"max_grad_norm", "min_improvement", b"min_improvement", "patience", b"patience", "stopping_rule", b"stopping_rule", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam_beta2", b"adam_beta2", "batch_size", b"batch_size", "eval_every_steps", b"eval_every_steps", "holdout_fraction", b"holdout_fraction", "learning_rate", b"learning_rate", "log_confidence_warmup_steps", b"log_confidence_warmup_steps", "log_confidence_weight", b"log_confidence_weight", "max_examples", b"max_examples", "max_grad_norm", b"max_grad_norm", "min_improvement", b"min_improvement", "patience", b"patience", "stopping_rule", b"stopping_rule", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -970,21 +1000,33 @@ class Stage(_message.Message):
 
     LABEL_KIND_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
+    MIXED_WITH_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     label_kind: Global___LabelKind.ValueType
     """Required. Which labels it trains on."""
+    sampling: Global___Sampling.ValueType
+    """Optional. Which labels of the list the stage takes: SAMPLING_RANDOM, the first n of it; SAMPLING_UNCERTAINTY, the n of
+    the whole list about whose items the model is least certain before the stage.
+    """
     @_builtins.property
     def recipe(self) -> Global___Recipe:
         """Required. How it is trained."""
+
+    @_builtins.property
+    def mixed_with(self) -> _containers.RepeatedScalarFieldContainer[Global___LabelKind.ValueType]:
+        """Optional. Other kinds of labels that the stage trains on as well, shuffled together with the first: joint training."""
 
     def __init__(
         self,
         *,
         label_kind: Global___LabelKind.ValueType = ...,
         recipe: Global___Recipe | None = ...,
+        mixed_with: _abc.Iterable[Global___LabelKind.ValueType] | None = ...,
+        sampling: Global___Sampling.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_kind", b"label_kind", "recipe", b"recipe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_kind", b"label_kind", "mixed_with", b"mixed_with", "recipe", b"recipe", "sampling", b"sampling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1006,6 +1048,7 @@ class Method(_message.Message):
     LORA_ALPHA_FIELD_NUMBER: _builtins.int
     LORA_DROPOUT_FIELD_NUMBER: _builtins.int
     N_LAYERS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. For example "sequential_sft"."""
     few_shot_count: _builtins.int
@@ -1024,6 +1067,8 @@ class Method(_message.Message):
     """Optional. LoRA dropout probability."""
     n_layers: _builtins.int
     """Optional. Layers of the base model that are kept, from the input; 0 keeps all."""
+    quantization: Global___Quantization.ValueType
+    """Optional. In what form the frozen weights are kept."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]:
         """Required. Stages in order; a stage whose n is 0 is skipped."""
@@ -1041,10 +1086,11 @@ class Method(_message.Message):
         lora_alpha: _builtins.float = ...,
         lora_dropout: _builtins.float = ...,
         n_layers: _builtins.int = ...,
+        quantization: Global___Quantization.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["few_shot_count", b"few_shot_count", "few_shot_kind", b"few_shot_kind", "head", b"head", "lora_alpha", b"lora_alpha", "lora_dropout", b"lora_dropout", "lora_rank", b"lora_rank", "n_layers", b"n_layers", "name", b"name", "stages", b"stages", "tuning", b"tuning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["few_shot_count", b"few_shot_count", "few_shot_kind", b"few_shot_kind", "head", b"head", "lora_alpha", b"lora_alpha", "lora_dropout", b"lora_dropout", "lora_rank", b"lora_rank", "n_layers", b"n_layers", "name", b"name", "quantization", b"quantization", "stages", b"stages", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1062,6 +1108,15 @@ class Evaluation(_message.Message):
     ACCURACY_LOW_FIELD_NUMBER: _builtins.int
     ACCURACY_HIGH_FIELD_NUMBER: _builtins.int
     AUROC_FIELD_NUMBER: _builtins.int
+    AUROC_LOW_FIELD_NUMBER: _builtins.int
+    AUROC_HIGH_FIELD_NUMBER: _builtins.int
+    CALIBRATED_ACCURACY_FIELD_NUMBER: _builtins.int
+    CALIBRATED_ACCURACY_LOW_FIELD_NUMBER: _builtins.int
+    CALIBRATED_ACCURACY_HIGH_FIELD_NUMBER: _builtins.int
+    ECE_FIELD_NUMBER: _builtins.int
+    ECE_LOW_FIELD_NUMBER: _builtins.int
+    ECE_HIGH_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Name of the evaluation set."""
     n_eval: _builtins.int
@@ -1074,6 +1129,24 @@ class Evaluation(_message.Message):
     """Required. Upper end of the 95 % Wilson interval of the accuracy."""
     auroc: _builtins.float
     """Required. Area under the ROC curve (macro-averaged one against the rest for more than two choices); 0.5 where undefined."""
+    auroc_low: _builtins.float
+    """Optional. Lower end of the 95 % interval of the AUROC; this and all below are 0 where nothing but accuracy was measured."""
+    auroc_high: _builtins.float
+    """Optional. Upper end of the 95 % interval of the AUROC."""
+    calibrated_accuracy: _builtins.float
+    """Optional. Accuracy once each choice is predicted as often as it is right in the set (Mallen & Belrose 2024)."""
+    calibrated_accuracy_low: _builtins.float
+    """Optional. Lower end of the 95 % interval of the calibrated accuracy."""
+    calibrated_accuracy_high: _builtins.float
+    """Optional. Upper end of the 95 % interval of the calibrated accuracy."""
+    ece: _builtins.float
+    """Optional. Expected calibration error of the most probable choice, 15 bins of equal width (Guo et al. 2017)."""
+    ece_low: _builtins.float
+    """Optional. Lower end of the 95 % interval of the expected calibration error."""
+    ece_high: _builtins.float
+    """Optional. Upper end of the 95 % interval of the expected calibration error."""
+    loss: _builtins.float
+    """Optional. Mean of minus the log-probability of the right choice, in nats."""
     def __init__(
         self,
         *,
@@ -1083,10 +1156,19 @@ class Evaluation(_message.Message):
         accuracy_low: _builtins.float = ...,
         accuracy_high: _builtins.float = ...,
         auroc: _builtins.float = ...,
+        auroc_low: _builtins.float = ...,
+        auroc_high: _builtins.float = ...,
+        calibrated_accuracy: _builtins.float = ...,
+        calibrated_accuracy_low: _builtins.float = ...,
+        calibrated_accuracy_high: _builtins.float = ...,
+        ece: _builtins.float = ...,
+        ece_low: _builtins.float = ...,
+        ece_high: _builtins.float = ...,
+        loss: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "auroc", b"auroc", "n_eval", b"n_eval", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "auroc", b"auroc", "auroc_high", b"auroc_high", "auroc_low", b"auroc_low", "calibrated_accuracy", b"calibrated_accuracy", "calibrated_accuracy_high", b"calibrated_accuracy_high", "calibrated_accuracy_low", b"calibrated_accuracy_low", "ece", b"ece", "ece_high", b"ece_high", "ece_low", b"ece_low", "loss", b"loss", "n_eval", b"n_eval", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

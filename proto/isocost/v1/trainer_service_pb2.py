@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from isocost.v1 import resources_pb2 as isocost_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n isocost/v1/trainer_service.proto\x12\nisocost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aisocost/v1/resources.proto\"\x91\x01\n\x07\x45xample\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12/\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x1f.isocost.v1.Example.FieldsEntry\x12\x15\n\rprobabilities\x18\x03 \x03(\x01\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x12PutExamplesRequest\x12%\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x13.isocost.v1.Example\"9\n\x13PutExamplesResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nn_examples\x18\x02 \x01(\x03\"-\n\rEvaluationSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\xef\x01\n\x07RunSpec\x12\x1e\n\x04task\x18\x01 \x01(\x0b\x32\x10.isocost.v1.Task\x12\"\n\x06method\x18\x02 \x01(\x0b\x32\x12.isocost.v1.Method\x12\x12\n\nbase_model\x18\x03 \x01(\t\x12\x13\n\x0bweak_digest\x18\x04 \x01(\t\x12\x0e\n\x06n_weak\x18\x05 \x01(\x03\x12\x14\n\x0chuman_digest\x18\x06 \x01(\t\x12\x0f\n\x07n_human\x18\x07 \x01(\x03\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x32\n\x0f\x65valuation_sets\x18\t \x03(\x0b\x32\x19.isocost.v1.EvaluationSet\"e\n\x0bRunProgress\x12\x13\n\x0bstage_index\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tmax_steps\x18\x03 \x01(\x03\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x12\n\nbest_auroc\x18\x05 \x01(\x01\"\xc8\x01\n\x0bStageResult\x12)\n\nlabel_kind\x18\x01 \x01(\x0e\x32\x15.isocost.v1.LabelKind\x12\x10\n\x08n_labels\x18\x02 \x01(\x03\x12\x11\n\tn_holdout\x18\x03 \x01(\x03\x12\x0f\n\x07n_steps\x18\x04 \x01(\x03\x12\x11\n\tbest_step\x18\x05 \x01(\x03\x12\x12\n\nbest_auroc\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12\x0e\n\x06reused\x18\x08 \x01(\x08\x12\x10\n\x08stage_id\x18\t \x01(\t\"\xb0\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12!\n\x04spec\x18\x02 \x01(\x0b\x32\x13.isocost.v1.RunSpec\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.isocost.v1.RunState\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x17.isocost.v1.RunProgress\x12\'\n\x06stages\x18\x05 \x03(\x0b\x32\x17.isocost.v1.StageResult\x12+\n\x0b\x65valuations\x18\x06 \x03(\x0b\x32\x16.isocost.v1.Evaluation\x12\x13\n\x0boutput_path\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x10\x43reateRunRequest\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.isocost.v1.RunSpec\"1\n\x11\x43reateRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\".\n\x0eGetRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x10WatchRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"1\n\x11\x43\x61ncelRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\x80\x03\n\x0eTrainerService\x12P\n\x0bPutExamples\x12\x1e.isocost.v1.PutExamplesRequest\x1a\x1f.isocost.v1.PutExamplesResponse(\x01\x12H\n\tCreateRun\x12\x1c.isocost.v1.CreateRunRequest\x1a\x1d.isocost.v1.CreateRunResponse\x12?\n\x06GetRun\x12\x19.isocost.v1.GetRunRequest\x1a\x1a.isocost.v1.GetRunResponse\x12G\n\x08WatchRun\x12\x1b.isocost.v1.WatchRunRequest\x1a\x1c.isocost.v1.WatchRunResponse0\x01\x12H\n\tCancelRun\x12\x1c.isocost.v1.CancelRunRequest\x1a\x1d.isocost.v1.CancelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n isocost/v1/trainer_service.proto\x12\nisocost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aisocost/v1/resources.proto\"\x91\x01\n\x07\x45xample\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12/\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x1f.isocost.v1.Example.FieldsEntry\x12\x15\n\rprobabilities\x18\x03 \x03(\x01\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x12PutExamplesRequest\x12%\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x13.isocost.v1.Example\"9\n\x13PutExamplesResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nn_examples\x18\x02 \x01(\x03\"-\n\rEvaluationSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\xef\x01\n\x07RunSpec\x12\x1e\n\x04task\x18\x01 \x01(\x0b\x32\x10.isocost.v1.Task\x12\"\n\x06method\x18\x02 \x01(\x0b\x32\x12.isocost.v1.Method\x12\x12\n\nbase_model\x18\x03 \x01(\t\x12\x13\n\x0bweak_digest\x18\x04 \x01(\t\x12\x0e\n\x06n_weak\x18\x05 \x01(\x03\x12\x14\n\x0chuman_digest\x18\x06 \x01(\t\x12\x0f\n\x07n_human\x18\x07 \x01(\x03\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x32\n\x0f\x65valuation_sets\x18\t \x03(\x0b\x32\x19.isocost.v1.EvaluationSet\"z\n\x0bRunProgress\x12\x13\n\x0bstage_index\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tmax_steps\x18\x03 \x01(\x03\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x12\n\nbest_auroc\x18\x05 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\x06 \x01(\x01\"\xee\x01\n\x0bStageResult\x12)\n\nlabel_kind\x18\x01 \x01(\x0e\x32\x15.isocost.v1.LabelKind\x12\x10\n\x08n_labels\x18\x02 \x01(\x03\x12\x11\n\tn_holdout\x18\x03 \x01(\x03\x12\x0f\n\x07n_steps\x18\x04 \x01(\x03\x12\x11\n\tbest_step\x18\x05 \x01(\x03\x12\x12\n\nbest_auroc\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12\x0e\n\x06reused\x18\x08 \x01(\x08\x12\x10\n\x08stage_id\x18\t \x01(\t\x12\x12\n\nn_examples\x18\n \x01(\x03\x12\x10\n\x08n_tokens\x18\x0b \x01(\x03\"\xb0\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12!\n\x04spec\x18\x02 \x01(\x0b\x32\x13.isocost.v1.RunSpec\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.isocost.v1.RunState\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x17.isocost.v1.RunProgress\x12\'\n\x06stages\x18\x05 \x03(\x0b\x32\x17.isocost.v1.StageResult\x12+\n\x0b\x65valuations\x18\x06 \x03(\x0b\x32\x16.isocost.v1.Evaluation\x12\x13\n\x0boutput_path\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x10\x43reateRunRequest\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.isocost.v1.RunSpec\"1\n\x11\x43reateRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\".\n\x0eGetRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x10WatchRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"1\n\x11\x43\x61ncelRunResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\"2\n\x0cSweepRequest\x12\"\n\x05specs\x18\x01 \x03(\x0b\x32\x13.isocost.v1.RunSpec\"y\n\rSweepResponse\x12\x1c\n\x03run\x18\x01 \x01(\x0b\x32\x0f.isocost.v1.Run\x12\x0e\n\x06n_runs\x18\x02 \x01(\x03\x12\x13\n\x0bn_succeeded\x18\x03 \x01(\x03\x12\x10\n\x08n_failed\x18\x04 \x01(\x03\x12\x13\n\x0b\x65ta_seconds\x18\x05 \x01(\x01\"\x9a\x01\n TrainerServiceGetFrontierRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x16\n\x0e\x65valuation_set\x18\x02 \x01(\t\x12%\n\nweak_price\x18\x03 \x01(\x0b\x32\x11.isocost.v1.Money\x12&\n\x0bhuman_price\x18\x04 \x01(\x0b\x32\x11.isocost.v1.Money\"N\n!TrainerServiceGetFrontierResponse\x12)\n\x06points\x18\x01 \x03(\x0b\x32\x19.isocost.v1.FrontierPoint\"?\n\x15GetPredictionsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x16\n\x0e\x65valuation_set\x18\x02 \x01(\t\"E\n\x16GetPredictionsResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.isocost.v1.Prediction\"D\n\nPrediction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\x89\x05\n\x0eTrainerService\x12P\n\x0bPutExamples\x12\x1e.isocost.v1.PutExamplesRequest\x1a\x1f.isocost.v1.PutExamplesResponse(\x01\x12H\n\tCreateRun\x12\x1c.isocost.v1.CreateRunRequest\x1a\x1d.isocost.v1.CreateRunResponse\x12?\n\x06GetRun\x12\x19.isocost.v1.GetRunRequest\x1a\x1a.isocost.v1.GetRunResponse\x12G\n\x08WatchRun\x12\x1b.isocost.v1.WatchRunRequest\x1a\x1c.isocost.v1.WatchRunResponse0\x01\x12H\n\tCancelRun\x12\x1c.isocost.v1.CancelRunRequest\x1a\x1d.isocost.v1.CancelRunResponse\x12@\n\x05Sweep\x12\x18.isocost.v1.SweepRequest\x1a\x19.isocost.v1.SweepResponse(\x01\x30\x01\x12j\n\x0bGetFrontier\x12,.isocost.v1.TrainerServiceGetFrontierRequest\x1a-.isocost.v1.TrainerServiceGetFrontierResponse\x12Y\n\x0eGetPredictions\x12!.isocost.v1.GetPredictionsRequest\x1a\".isocost.v1.GetPredictionsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXAMPLE_FIELDSENTRY']._loaded_options = None
   _globals['_EXAMPLE_FIELDSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=1639
-  _globals['_RUNSTATE']._serialized_end=1793
+  _globals['_RUNSTATE']._serialized_start=2316
+  _globals['_RUNSTATE']._serialized_end=2470
   _globals['_EXAMPLE']._serialized_start=110
   _globals['_EXAMPLE']._serialized_end=255
   _globals['_EXAMPLE_FIELDSENTRY']._serialized_start=210
@@ -50,27 +50,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSPEC']._serialized_start=425
   _globals['_RUNSPEC']._serialized_end=664
   _globals['_RUNPROGRESS']._serialized_start=666
-  _globals['_RUNPROGRESS']._serialized_end=767
-  _globals['_STAGERESULT']._serialized_start=770
-  _globals['_STAGERESULT']._serialized_end=970
-  _globals['_RUN']._serialized_start=973
-  _globals['_RUN']._serialized_end=1277
-  _globals['_CREATERUNREQUEST']._serialized_start=1279
-  _globals['_CREATERUNREQUEST']._serialized_end=1332
-  _globals['_CREATERUNRESPONSE']._serialized_start=1334
-  _globals['_CREATERUNRESPONSE']._serialized_end=1383
-  _globals['_GETRUNREQUEST']._serialized_start=1385
-  _globals['_GETRUNREQUEST']._serialized_end=1416
-  _globals['_GETRUNRESPONSE']._serialized_start=1418
-  _globals['_GETRUNRESPONSE']._serialized_end=1464
-  _globals['_WATCHRUNREQUEST']._serialized_start=1466
-  _globals['_WATCHRUNREQUEST']._serialized_end=1499
-  _globals['_WATCHRUNRESPONSE']._serialized_start=1501
-  _globals['_WATCHRUNRESPONSE']._serialized_end=1549
-  _globals['_CANCELRUNREQUEST']._serialized_start=1551
-  _globals['_CANCELRUNREQUEST']._serialized_end=1585
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1587
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1636
-  _globals['_TRAINERSERVICE']._serialized_start=1796
-  _globals['_TRAINERSERVICE']._serialized_end=2180
+  _globals['_RUNPROGRESS']._serialized_end=788
+  _globals['_STAGERESULT']._serialized_start=791
+  _globals['_STAGERESULT']._serialized_end=1029
+  _globals['_RUN']._serialized_start=1032
+  _globals['_RUN']._serialized_end=1336
+  _globals['_CREATERUNREQUEST']._serialized_start=1338
+  _globals['_CREATERUNREQUEST']._serialized_end=1391
+  _globals['_CREATERUNRESPONSE']._serialized_start=1393
+  _globals['_CREATERUNRESPONSE']._serialized_end=1442
+  _globals['_GETRUNREQUEST']._serialized_start=1444
+  _globals['_GETRUNREQUEST']._serialized_end=1475
+  _globals['_GETRUNRESPONSE']._serialized_start=1477
+  _globals['_GETRUNRESPONSE']._serialized_end=1523
+  _globals['_WATCHRUNREQUEST']._serialized_start=1525
+  _globals['_WATCHRUNREQUEST']._serialized_end=1558
+  _globals['_WATCHRUNRESPONSE']._serialized_start=1560
+  _globals['_WATCHRUNRESPONSE']._serialized_end=1608
+  _globals['_CANCELRUNREQUEST']._serialized_start=1610
+  _globals['_CANCELRUNREQUEST']._serialized_end=1644
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1646
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1695
+  _globals['_SWEEPREQUEST']._serialized_start=1697
+  _globals['_SWEEPREQUEST']._serialized_end=1747
+  _globals['_SWEEPRESPONSE']._serialized_start=1749
+  _globals['_SWEEPRESPONSE']._serialized_end=1870
+  _globals['_TRAINERSERVICEGETFRONTIERREQUEST']._serialized_start=1873
+  _globals['_TRAINERSERVICEGETFRONTIERREQUEST']._serialized_end=2027
+  _globals['_TRAINERSERVICEGETFRONTIERRESPONSE']._serialized_start=2029
+  _globals['_TRAINERSERVICEGETFRONTIERRESPONSE']._serialized_end=2107
+  _globals['_GETPREDICTIONSREQUEST']._serialized_start=2109
+  _globals['_GETPREDICTIONSREQUEST']._serialized_end=2172
+  _globals['_GETPREDICTIONSRESPONSE']._serialized_start=2174
+  _globals['_GETPREDICTIONSRESPONSE']._serialized_end=2243
+  _globals['_PREDICTION']._serialized_start=2245
+  _globals['_PREDICTION']._serialized_end=2313
+  _globals['_TRAINERSERVICE']._serialized_start=2473
+  _globals['_TRAINERSERVICE']._serialized_end=3122
 # @@protoc_insertion_point(module_scope)

@@ -258,6 +258,7 @@ class RunProgress(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     BEST_AUROC_FIELD_NUMBER: _builtins.int
+    ETA_SECONDS_FIELD_NUMBER: _builtins.int
     stage_index: _builtins.int
     """The stage being trained, from 0."""
     step: _builtins.int
@@ -268,6 +269,8 @@ class RunProgress(_message.Message):
     """Latest training loss, in nats."""
     best_auroc: _builtins.float
     """Best AUROC on the stage's held-out labels so far; 0 before the first evaluation."""
+    eta_seconds: _builtins.float
+    """Seconds until the stage ends if nothing stops it early; 0 where not known."""
     def __init__(
         self,
         *,
@@ -276,10 +279,11 @@ class RunProgress(_message.Message):
         max_steps: _builtins.int = ...,
         loss: _builtins.float = ...,
         best_auroc: _builtins.float = ...,
+        eta_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_auroc", b"best_auroc", "loss", b"loss", "max_steps", b"max_steps", "stage_index", b"stage_index", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_auroc", b"best_auroc", "eta_seconds", b"eta_seconds", "loss", b"loss", "max_steps", b"max_steps", "stage_index", b"stage_index", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,6 +304,8 @@ class StageResult(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     REUSED_FIELD_NUMBER: _builtins.int
     STAGE_ID_FIELD_NUMBER: _builtins.int
+    N_EXAMPLES_FIELD_NUMBER: _builtins.int
+    N_TOKENS_FIELD_NUMBER: _builtins.int
     label_kind: _resources_pb2.LabelKind.ValueType
     """Which labels."""
     n_labels: _builtins.int
@@ -318,6 +324,10 @@ class StageResult(_message.Message):
     """Whether the stage's result was there already."""
     stage_id: _builtins.str
     """Content address of the stage's result."""
+    n_examples: _builtins.int
+    """Examples trained on, counted with repetition."""
+    n_tokens: _builtins.int
+    """Tokens of their prompts, counted with repetition, padding left out."""
     def __init__(
         self,
         *,
@@ -330,10 +340,12 @@ class StageResult(_message.Message):
         seconds: _builtins.float = ...,
         reused: _builtins.bool = ...,
         stage_id: _builtins.str = ...,
+        n_examples: _builtins.int = ...,
+        n_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_auroc", b"best_auroc", "best_step", b"best_step", "label_kind", b"label_kind", "n_holdout", b"n_holdout", "n_labels", b"n_labels", "n_steps", b"n_steps", "reused", b"reused", "seconds", b"seconds", "stage_id", b"stage_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_auroc", b"best_auroc", "best_step", b"best_step", "label_kind", b"label_kind", "n_examples", b"n_examples", "n_holdout", b"n_holdout", "n_labels", b"n_labels", "n_steps", b"n_steps", "n_tokens", b"n_tokens", "reused", b"reused", "seconds", b"seconds", "stage_id", b"stage_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,3 +600,213 @@ class CancelRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
+
+@_typing.final
+class SweepRequest(_message.Message):
+    """One batch of runs asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def specs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunSpec]:
+        """Required. What decides each result."""
+
+    def __init__(
+        self,
+        *,
+        specs: _abc.Iterable[Global___RunSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specs", b"specs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepRequest: _TypeAlias = SweepRequest  # noqa: Y015
+
+@_typing.final
+class SweepResponse(_message.Message):
+    """A run that ended, or news of how far all are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    N_RUNS_FIELD_NUMBER: _builtins.int
+    N_SUCCEEDED_FIELD_NUMBER: _builtins.int
+    N_FAILED_FIELD_NUMBER: _builtins.int
+    ETA_SECONDS_FIELD_NUMBER: _builtins.int
+    n_runs: _builtins.int
+    """Runs asked for; the same one twice counts once."""
+    n_succeeded: _builtins.int
+    """Of them, succeeded."""
+    n_failed: _builtins.int
+    """Of them, failed or cancelled."""
+    eta_seconds: _builtins.float
+    """Seconds until all have ended, by the pace so far; 0 where not known."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """A run that ended; not set where the message only tells how far all are."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        n_runs: _builtins.int = ...,
+        n_succeeded: _builtins.int = ...,
+        n_failed: _builtins.int = ...,
+        eta_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eta_seconds", b"eta_seconds", "n_failed", b"n_failed", "n_runs", b"n_runs", "n_succeeded", b"n_succeeded", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepResponse: _TypeAlias = SweepResponse  # noqa: Y015
+
+@_typing.final
+class TrainerServiceGetFrontierRequest(_message.Message):
+    """Asks for the frontier of some runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    EVALUATION_SET_FIELD_NUMBER: _builtins.int
+    WEAK_PRICE_FIELD_NUMBER: _builtins.int
+    HUMAN_PRICE_FIELD_NUMBER: _builtins.int
+    evaluation_set: _builtins.str
+    """Required. Name of the evaluation set whose accuracy counts."""
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Finished runs; those that did not succeed are left out."""
+
+    @_builtins.property
+    def weak_price(self) -> _resources_pb2.Money:
+        """Required. Price of a weak label."""
+
+    @_builtins.property
+    def human_price(self) -> _resources_pb2.Money:
+        """Required. Price of a human label, in the same currency."""
+
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        evaluation_set: _builtins.str = ...,
+        weak_price: _resources_pb2.Money | None = ...,
+        human_price: _resources_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["human_price", b"human_price", "weak_price", b"weak_price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_set", b"evaluation_set", "human_price", b"human_price", "run_ids", b"run_ids", "weak_price", b"weak_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainerServiceGetFrontierRequest: _TypeAlias = TrainerServiceGetFrontierRequest  # noqa: Y015
+
+@_typing.final
+class TrainerServiceGetFrontierResponse(_message.Message):
+    """The frontier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FrontierPoint]:
+        """Cheapest first."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[_resources_pb2.FrontierPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainerServiceGetFrontierResponse: _TypeAlias = TrainerServiceGetFrontierResponse  # noqa: Y015
+
+@_typing.final
+class GetPredictionsRequest(_message.Message):
+    """Asks for predictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    EVALUATION_SET_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. The run."""
+    evaluation_set: _builtins.str
+    """Required. Name of one of its evaluation sets."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        evaluation_set: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_set", b"evaluation_set", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPredictionsRequest: _TypeAlias = GetPredictionsRequest  # noqa: Y015
+
+@_typing.final
+class GetPredictionsResponse(_message.Message):
+    """One batch of predictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prediction]:
+        """In sequence."""
+
+    def __init__(
+        self,
+        *,
+        predictions: _abc.Iterable[Global___Prediction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPredictionsResponse: _TypeAlias = GetPredictionsResponse  # noqa: Y015
+
+@_typing.final
+class Prediction(_message.Message):
+    """What a trained model predicts for one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item's id."""
+    choice: _builtins.int
+    """The label's most probable choice, from 0."""
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One probability for each choice of the task."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        choice: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "item_id", b"item_id", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prediction: _TypeAlias = Prediction  # noqa: Y015

@@ -63,6 +63,21 @@ class TrainerServiceStub(object):
                 request_serializer=isocost_dot_v1_dot_trainer__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=isocost_dot_v1_dot_trainer__service__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.Sweep = channel.stream_stream(
+                '/isocost.v1.TrainerService/Sweep',
+                request_serializer=isocost_dot_v1_dot_trainer__service__pb2.SweepRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_trainer__service__pb2.SweepResponse.FromString,
+                _registered_method=True)
+        self.GetFrontier = channel.unary_unary(
+                '/isocost.v1.TrainerService/GetFrontier',
+                request_serializer=isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierResponse.FromString,
+                _registered_method=True)
+        self.GetPredictions = channel.unary_stream(
+                '/isocost.v1.TrainerService/GetPredictions',
+                request_serializer=isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer(object):
@@ -107,6 +122,28 @@ class TrainerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Sweep(self, request_iterator, context):
+        """Queues many runs and streams each as it ends, and how far all are. A run that fails stops no other. The runs go on where
+        the caller goes away; asked again, those that are done answer at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFrontier(self, request, context):
+        """The Pareto set of cost and accuracy over finished runs, at given prices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPredictions(self, request, context):
+        """Streams a finished run's predictions for one of its evaluation sets, in the set's sequence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -134,6 +171,21 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=isocost_dot_v1_dot_trainer__service__pb2.CancelRunRequest.FromString,
                     response_serializer=isocost_dot_v1_dot_trainer__service__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'Sweep': grpc.stream_stream_rpc_method_handler(
+                    servicer.Sweep,
+                    request_deserializer=isocost_dot_v1_dot_trainer__service__pb2.SweepRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_trainer__service__pb2.SweepResponse.SerializeToString,
+            ),
+            'GetFrontier': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFrontier,
+                    request_deserializer=isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierResponse.SerializeToString,
+            ),
+            'GetPredictions': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetPredictions,
+                    request_deserializer=isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +327,87 @@ class TrainerService(object):
             '/isocost.v1.TrainerService/CancelRun',
             isocost_dot_v1_dot_trainer__service__pb2.CancelRunRequest.SerializeToString,
             isocost_dot_v1_dot_trainer__service__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sweep(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/isocost.v1.TrainerService/Sweep',
+            isocost_dot_v1_dot_trainer__service__pb2.SweepRequest.SerializeToString,
+            isocost_dot_v1_dot_trainer__service__pb2.SweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFrontier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.TrainerService/GetFrontier',
+            isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierRequest.SerializeToString,
+            isocost_dot_v1_dot_trainer__service__pb2.TrainerServiceGetFrontierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isocost.v1.TrainerService/GetPredictions',
+            isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsRequest.SerializeToString,
+            isocost_dot_v1_dot_trainer__service__pb2.GetPredictionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,14 @@ class TrainerServiceStub:
     """Streams a run's progress until it ends; the last message holds the run in its final state."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelRunRequest, _trainer_service_pb2.CancelRunResponse]
     """Cancels a run. Stages that are finished stay."""
+    Sweep: _grpc.StreamStreamMultiCallable[_trainer_service_pb2.SweepRequest, _trainer_service_pb2.SweepResponse]
+    """Queues many runs and streams each as it ends, and how far all are. A run that fails stops no other. The runs go on where
+    the caller goes away; asked again, those that are done answer at once.
+    """
+    GetFrontier: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.TrainerServiceGetFrontierRequest, _trainer_service_pb2.TrainerServiceGetFrontierResponse]
+    """The Pareto set of cost and accuracy over finished runs, at given prices."""
+    GetPredictions: _grpc.UnaryStreamMultiCallable[_trainer_service_pb2.GetPredictionsRequest, _trainer_service_pb2.GetPredictionsResponse]
+    """Streams a finished run's predictions for one of its evaluation sets, in the set's sequence."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -67,6 +75,14 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """Streams a run's progress until it ends; the last message holds the run in its final state."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelRunRequest, _trainer_service_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancels a run. Stages that are finished stay."""
+    Sweep: _aio.StreamStreamMultiCallable[_trainer_service_pb2.SweepRequest, _trainer_service_pb2.SweepResponse]  # type: ignore[assignment]
+    """Queues many runs and streams each as it ends, and how far all are. A run that fails stops no other. The runs go on where
+    the caller goes away; asked again, those that are done answer at once.
+    """
+    GetFrontier: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.TrainerServiceGetFrontierRequest, _trainer_service_pb2.TrainerServiceGetFrontierResponse]  # type: ignore[assignment]
+    """The Pareto set of cost and accuracy over finished runs, at given prices."""
+    GetPredictions: _aio.UnaryStreamMultiCallable[_trainer_service_pb2.GetPredictionsRequest, _trainer_service_pb2.GetPredictionsResponse]  # type: ignore[assignment]
+    """Streams a finished run's predictions for one of its evaluation sets, in the set's sequence."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Trains the strong model by a method on nested subsets of labels, and measures it.
@@ -114,5 +130,31 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.CancelRunResponse, _abc.Awaitable[_trainer_service_pb2.CancelRunResponse]]:
         """Cancels a run. Stages that are finished stay."""
+
+    @_abc_1.abstractmethod
+    def Sweep(
+        self,
+        request_iterator: _MaybeAsyncIterator[_trainer_service_pb2.SweepRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_service_pb2.SweepResponse], _abc.AsyncIterator[_trainer_service_pb2.SweepResponse]]:
+        """Queues many runs and streams each as it ends, and how far all are. A run that fails stops no other. The runs go on where
+        the caller goes away; asked again, those that are done answer at once.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFrontier(
+        self,
+        request: _trainer_service_pb2.TrainerServiceGetFrontierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.TrainerServiceGetFrontierResponse, _abc.Awaitable[_trainer_service_pb2.TrainerServiceGetFrontierResponse]]:
+        """The Pareto set of cost and accuracy over finished runs, at given prices."""
+
+    @_abc_1.abstractmethod
+    def GetPredictions(
+        self,
+        request: _trainer_service_pb2.GetPredictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_service_pb2.GetPredictionsResponse], _abc.AsyncIterator[_trainer_service_pb2.GetPredictionsResponse]]:
+        """Streams a finished run's predictions for one of its evaluation sets, in the set's sequence."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import check_id
+from isocost.resources.campaign import Sampling
 from isocost.resources.task import LabelKind
 from isocost.v1 import resources_pb2
 
-__all__ = ["Head", "Method", "Recipe", "Stage", "StoppingRule", "Tuning"]
+__all__ = ["Head", "Method", "Quantization", "Recipe", "Stage", "StoppingRule", "Tuning"]
 
 
 class Head(Enum):
@@ -27,6 +28,15 @@ class Tuning(Enum):
     LORA = resources_pb2.TUNING_LORA
     FULL = resources_pb2.TUNING_FULL
     HEAD_ONLY = resources_pb2.TUNING_HEAD_ONLY
+
+
+class Quantization(Enum):
+    """In what form the frozen weights of the base model are kept."""
+
+    NONE = resources_pb2.QUANTIZATION_UNSPECIFIED
+    """As they are: bf16 on CUDA, float32 on a CPU."""
+    NF4 = resources_pb2.QUANTIZATION_NF4
+    """In 4 bits, NormalFloat (Dettmers et al. 2023); on CUDA and with LoRA only."""
 
 
 class StoppingRule(StrEnum):
@@ -76,6 +86,11 @@ class Recipe:
     """Gradient norm is clipped to this; 0 means no clipping."""
     stopping_rule: StoppingRule = StoppingRule.AUROC_AND_LOSS
     """When the stage stops early, and which weights are kept."""
+    log_confidence_weight: float = 0.0
+    """Log-confidence loss (Burns et al. 2023): largest share, 0 to 1, of the model's own hardened prediction in the
+    target; 0 is plain cross-entropy to the label. The paper's is 0.5."""
+    log_confidence_warmup_steps: int = 200
+    """Steps over which that share rises from 0."""
 
     def __post_init__(self) -> None:
         _require(
@@ -91,6 +106,8 @@ class Recipe:
         _require(self.patience >= 1, "patience", "give at least 1")
         _require(self.min_improvement >= 0, "min_improvement", "negative")
         _require(self.max_grad_norm >= 0, "max_grad_norm", "negative")
+        _require(0 <= self.log_confidence_weight <= 1, "log_confidence_weight", "must lie between 0 and 1")
+        _require(self.log_confidence_warmup_steps >= 0, "log_confidence_warmup_steps", "negative")
 
     @classmethod
     def from_proto(cls, message: resources_pb2.Recipe) -> Recipe:
@@ -112,6 +129,8 @@ class Recipe:
                 if message.stopping_rule == resources_pb2.STOPPING_RULE_AUROC
                 else StoppingRule.AUROC_AND_LOSS
             ),
+            log_confidence_weight=message.log_confidence_weight,
+            log_confidence_warmup_steps=message.log_confidence_warmup_steps,
         )
 
     def to_proto(self) -> resources_pb2.Recipe:
@@ -129,26 +148,66 @@ class Recipe:
             min_improvement=self.min_improvement,
             max_grad_norm=self.max_grad_norm,
             stopping_rule=resources_pb2.StoppingRule.Value(f"STOPPING_RULE_{self.stopping_rule.name}"),
+            log_confidence_weight=self.log_confidence_weight,
+            log_confidence_warmup_steps=self.log_confidence_warmup_steps,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One fine-tuning pass over one kind of label."""
+    """One fine-tuning pass over one kind of label.
+
+    Attributes:
+        label_kind: Which labels.
+        recipe: How it is trained.
+        mixed_with: Other kinds trained on in the same pass, shuffled together with the first: joint training.
+        sampling: RANDOM takes the first n labels of the list; UNCERTAINTY the n labels of the whole list about whose
+            items the model is least certain before the stage (predictive entropy).
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
+    """
 
     label_kind: LabelKind
     recipe: Recipe = field(default_factory=Recipe)
+    mixed_with: tuple[LabelKind, ...] = ()
+    sampling: Sampling = Sampling.RANDOM
+
+    def __post_init__(self) -> None:
+        if len(set(self.label_kinds)) != len(self.label_kinds):
+            raise InvalidArgumentError("method.stages.mixed_with", "names a kind of label twice")
+        if self.sampling not in (Sampling.RANDOM, Sampling.UNCERTAINTY):
+            raise InvalidArgumentError("method.stages.sampling", "give RANDOM or UNCERTAINTY")
+        if self.sampling is Sampling.UNCERTAINTY and self.mixed_with:
+            raise InvalidArgumentError(
+                "method.stages.sampling", "a stage on several kinds of label takes the first ones"
+            )
+
+    @property
+    def label_kinds(self) -> tuple[LabelKind, ...]:
+        """All kinds trained on."""
+        return (self.label_kind, *self.mixed_with)
 
     @classmethod
     def from_proto(cls, message: resources_pb2.Stage) -> Stage:
         """Converts from the wire."""
         if not message.label_kind:
             raise InvalidArgumentError("method.stages.label_kind", "not set; give WEAK or HUMAN")
-        return cls(LabelKind(message.label_kind), Recipe.from_proto(message.recipe))
+        return cls(
+            LabelKind(message.label_kind),
+            Recipe.from_proto(message.recipe),
+            tuple(LabelKind(kind) for kind in message.mixed_with),
+            Sampling(message.sampling or Sampling.RANDOM.value),
+        )
 
     def to_proto(self) -> resources_pb2.Stage:
         """Converts to the wire."""
-        return resources_pb2.Stage(label_kind=self.label_kind.value, recipe=self.recipe.to_proto())
+        return resources_pb2.Stage(
+            label_kind=self.label_kind.value,
+            recipe=self.recipe.to_proto(),
+            mixed_with=[kind.value for kind in self.mixed_with],
+            sampling=self.sampling.value,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +223,7 @@ class Method:
         few_shot_kind: Kind of their labels; None where few_shot_count is 0.
         lora_rank, lora_alpha, lora_dropout: For Tuning.LORA.
         n_layers: Layers of the base model kept, from the input; 0 keeps all.
+        quantization: In what form the frozen weights are kept.
 
     Raises:
         InvalidArgumentError: names the field that is wrong.
@@ -179,6 +239,7 @@ class Method:
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
     n_layers: int = 0
+    quantization: Quantization = Quantization.NONE
 
     def __post_init__(self) -> None:
         check_id("method.name", self.name)
@@ -192,6 +253,12 @@ class Method:
             raise InvalidArgumentError("method.head", "tuning the head alone needs the classification head")
         if self.n_layers < 0:
             raise InvalidArgumentError("method.n_layers", "negative")
+        if self.quantization is not Quantization.NONE and self.tuning is not Tuning.LORA:
+            raise InvalidArgumentError("method.quantization", "4-bit weights stay as they are; tune with LORA")
+        if self.stages and self.head is Head.CLASSIFICATION and self.stages[0].sampling is Sampling.UNCERTAINTY:
+            raise InvalidArgumentError(
+                "method.stages.sampling", "an untrained classification head is uncertain of nothing in particular"
+            )
         if not self.stages and self.head is Head.CLASSIFICATION:
             raise InvalidArgumentError(
                 "method.stages", "a classification head without training knows nothing; add a stage"
@@ -215,6 +282,7 @@ class Method:
             lora_alpha=message.lora_alpha,
             lora_dropout=message.lora_dropout,
             n_layers=message.n_layers,
+            quantization=Quantization(message.quantization),
         )
 
     def to_proto(self) -> resources_pb2.Method:
@@ -230,4 +298,5 @@ class Method:
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             n_layers=self.n_layers,
+            quantization=self.quantization.value,
         )

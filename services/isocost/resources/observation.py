@@ -34,6 +34,11 @@ class Evaluation:
         accuracy_low, accuracy_high: 95 % Wilson interval of the accuracy.
         auroc: Area under the ROC curve, macro-averaged one against the rest for more than two choices; 0.5 where
             undefined (only one class among the labels).
+        auroc_low, auroc_high: Its 95 % interval; this and all below are 0 where nothing but accuracy was measured.
+        calibrated_accuracy, calibrated_accuracy_low, calibrated_accuracy_high: Accuracy once each choice is predicted
+            as often as it is right in the set, with its 95 % interval.
+        ece, ece_low, ece_high: Expected calibration error, with its 95 % interval.
+        loss: Mean of minus the log-probability of the right choice, in nats.
     """
 
     name: str
@@ -42,6 +47,15 @@ class Evaluation:
     accuracy_low: float
     accuracy_high: float
     auroc: float
+    auroc_low: float = 0.0
+    auroc_high: float = 0.0
+    calibrated_accuracy: float = 0.0
+    calibrated_accuracy_low: float = 0.0
+    calibrated_accuracy_high: float = 0.0
+    ece: float = 0.0
+    ece_low: float = 0.0
+    ece_high: float = 0.0
+    loss: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_eval < 1:
@@ -59,6 +73,15 @@ class Evaluation:
             accuracy_low=message.accuracy_low,
             accuracy_high=message.accuracy_high,
             auroc=message.auroc,
+            auroc_low=message.auroc_low,
+            auroc_high=message.auroc_high,
+            calibrated_accuracy=message.calibrated_accuracy,
+            calibrated_accuracy_low=message.calibrated_accuracy_low,
+            calibrated_accuracy_high=message.calibrated_accuracy_high,
+            ece=message.ece,
+            ece_low=message.ece_low,
+            ece_high=message.ece_high,
+            loss=message.loss,
         )
 
     def to_proto(self) -> resources_pb2.Evaluation:
@@ -70,6 +93,15 @@ class Evaluation:
             accuracy_low=self.accuracy_low,
             accuracy_high=self.accuracy_high,
             auroc=self.auroc,
+            auroc_low=self.auroc_low,
+            auroc_high=self.auroc_high,
+            calibrated_accuracy=self.calibrated_accuracy,
+            calibrated_accuracy_low=self.calibrated_accuracy_low,
+            calibrated_accuracy_high=self.calibrated_accuracy_high,
+            ece=self.ece,
+            ece_low=self.ece_low,
+            ece_high=self.ece_high,
+            loss=self.loss,
         )
 
 

@@ -14,7 +14,17 @@ from isocost.resources.observation import Evaluation
 from isocost.resources.task import LabelKind, Task
 from isocost.v1 import trainer_service_pb2
 
-__all__ = ["EvaluationSet", "Example", "Run", "RunProgress", "RunSpec", "RunState", "StageResult"]
+__all__ = [
+    "EvaluationSet",
+    "Example",
+    "Prediction",
+    "Run",
+    "RunProgress",
+    "RunSpec",
+    "RunState",
+    "StageResult",
+    "SweepNews",
+]
 
 
 class RunState(Enum):
@@ -106,7 +116,9 @@ class RunSpec:
                 raise InvalidArgumentError(f"spec.n_{name}", "negative")
             if count and not digest:
                 raise InvalidArgumentError(f"spec.{name}_digest", f"empty, but n_{name} is {count}")
-        if self.method.stages and not any(self.n_labels(stage.label_kind) for stage in self.method.stages):
+        if self.method.stages and not any(
+            self.n_labels(kind) for stage in self.method.stages for kind in stage.label_kinds
+        ):
             raise InvalidArgumentError("spec.n_human", "every stage of the method has 0 labels; give at least one some")
 
     def n_labels(self, kind: LabelKind) -> int:
@@ -151,18 +163,27 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is: stage from 0, steps done, steps at most, latest loss in nats, best held-out AUROC so far."""
+    """How far a run is: stage from 0, steps done, steps at most, latest loss in nats, best held-out AUROC so far,
+    seconds until the stage ends if nothing stops it early (0 where not known)."""
 
     stage_index: int = 0
     step: int = 0
     max_steps: int = 0
     loss: float = 0.0
     best_auroc: float = 0.0
+    eta_seconds: float = 0.0
 
     @classmethod
     def from_proto(cls, message: trainer_service_pb2.RunProgress) -> RunProgress:
         """Converts from the wire."""
-        return cls(message.stage_index, message.step, message.max_steps, message.loss, message.best_auroc)
+        return cls(
+            message.stage_index,
+            message.step,
+            message.max_steps,
+            message.loss,
+            message.best_auroc,
+            message.eta_seconds,
+        )
 
     def to_proto(self) -> trainer_service_pb2.RunProgress:
         """Converts to the wire."""
@@ -172,12 +193,16 @@ class RunProgress:
             max_steps=self.max_steps,
             loss=self.loss,
             best_auroc=self.best_auroc,
+            eta_seconds=self.eta_seconds,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What one stage did; seconds is 0 and reused is True where its result was there already."""
+    """What one stage did; seconds is 0 and reused is True where its result was there already.
+
+    n_examples and n_tokens (of their prompts, without padding) count what it was trained on with repetition.
+    """
 
     label_kind: LabelKind
     n_labels: int
@@ -188,6 +213,8 @@ class StageResult:
     seconds: float
     reused: bool
     stage_id: str
+    n_examples: int = 0
+    n_tokens: int = 0
 
     @classmethod
     def from_proto(cls, message: trainer_service_pb2.StageResult) -> StageResult:
@@ -202,6 +229,8 @@ class StageResult:
             seconds=message.seconds,
             reused=message.reused,
             stage_id=message.stage_id,
+            n_examples=message.n_examples,
+            n_tokens=message.n_tokens,
         )
 
     def to_proto(self) -> trainer_service_pb2.StageResult:
@@ -216,6 +245,8 @@ class StageResult:
             seconds=self.seconds,
             reused=self.reused,
             stage_id=self.stage_id,
+            n_examples=self.n_examples,
+            n_tokens=self.n_tokens,
         )
 
 
@@ -264,4 +295,60 @@ class Run:
             output_path=self.output_path,
             error=self.error,
             end_time=time_to_proto(self.end_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a trained model predicts for one item: one probability for each choice; choice is the label's, from 0."""
+
+    item_id: str
+    probabilities: tuple[float, ...]
+    choice: int
+
+    @classmethod
+    def from_proto(cls, message: trainer_service_pb2.Prediction) -> Prediction:
+        """Converts from the wire."""
+        return cls(message.item_id, tuple(message.probabilities), message.choice)
+
+    def to_proto(self) -> trainer_service_pb2.Prediction:
+        """Converts to the wire."""
+        return trainer_service_pb2.Prediction(
+            item_id=self.item_id, probabilities=self.probabilities, choice=self.choice
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepNews:
+    """News of many runs: one that ended, or None where only the counts are new.
+
+    n_failed counts cancelled runs as well; eta_seconds is the time until all have ended by the pace so far, 0 where not
+    known.
+    """
+
+    run: Run | None
+    n_runs: int
+    n_succeeded: int
+    n_failed: int
+    eta_seconds: float = 0.0
+
+    @classmethod
+    def from_proto(cls, message: trainer_service_pb2.SweepResponse) -> SweepNews:
+        """Converts from the wire."""
+        return cls(
+            Run.from_proto(message.run) if message.HasField("run") else None,
+            message.n_runs,
+            message.n_succeeded,
+            message.n_failed,
+            message.eta_seconds,
+        )
+
+    def to_proto(self) -> trainer_service_pb2.SweepResponse:
+        """Converts to the wire."""
+        return trainer_service_pb2.SweepResponse(
+            run=self.run.to_proto() if self.run else None,
+            n_runs=self.n_runs,
+            n_succeeded=self.n_succeeded,
+            n_failed=self.n_failed,
+            eta_seconds=self.eta_seconds,
         )
