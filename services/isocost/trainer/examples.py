@@ -23,7 +23,7 @@ from isocost.core.ids import canonical_json
 from isocost.resources.run import Example
 from isocost.trainer.storage import write_file
 
-__all__ = ["ExampleList", "ExampleListBuilder", "ExampleStore"]
+__all__ = ["ExampleList", "ExampleListBuilder", "ExampleStore", "joined"]
 
 _DIGEST = re.compile(r"[0-9a-f]{32}\Z")
 _EMPTY_DIGEST = "0" * 32
@@ -63,6 +63,15 @@ class ExampleList:
     def first(self, n_examples: int) -> ExampleList:
         """The first n examples as a list of their own; n at least 1 and at most the length."""
         return ExampleList(self.examples[:n_examples], self.digests[:n_examples])
+
+
+def joined(lists: Sequence[ExampleList]) -> ExampleList:
+    """One list after the other, with a digest of its own; a single one stays as it is."""
+    first, *others = lists
+    for other in others:
+        digests = [hashlib.sha256(f"{first.digest}{digest}".encode()).hexdigest()[:32] for digest in other.digests]
+        first = ExampleList((*first.examples, *other.examples), (*first.digests, *digests))
+    return first
 
 
 class ExampleListBuilder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +28,8 @@ def split_holdout(examples: Sequence[Example], fraction: float, seed: int, *, by
     Items are drawn at random within each choice, in the choices' proportions, and every choice with two items or more
     is on both sides where there is room: a handful of labels all of one choice has no AUROC. With `by_choice` false
     they are drawn at random among all. Labels of one item by several annotators stay together.
+
+    The draw orders items by a hash of seed and id: one more label moves at most one or two others to the other side.
     """
     positions: dict[str, list[int]] = {}
     for position, example in enumerate(examples):
@@ -39,9 +41,8 @@ def split_holdout(examples: Sequence[Example], fraction: float, seed: int, *, by
     groups: dict[int, list[str]] = {}
     for item_id, (first, *_) in positions.items():
         groups.setdefault(examples[first].choice if by_choice else 0, []).append(item_id)
-    rng = random.Random(seed)
     for item_ids in groups.values():
-        rng.shuffle(item_ids)
+        item_ids.sort(key=lambda item_id: hashlib.sha256(f"{seed}:{item_id}".encode()).digest())
     quotas = _quotas({choice: len(item_ids) for choice, item_ids in groups.items()}, n_holdout)
     held_out = {item_id for choice, item_ids in groups.items() for item_id in item_ids[: quotas[choice]]}
     holdout = sorted(position for item_id in held_out for position in positions[item_id])

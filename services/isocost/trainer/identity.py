@@ -8,26 +8,33 @@ from typing import Any
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import check_id, content_digest
-from isocost.resources.method import Method, Stage, Tuning
+from isocost.resources.campaign import Sampling
+from isocost.resources.method import Method, Quantization, Stage, Tuning
 from isocost.resources.run import Example, RunSpec
 from isocost.resources.task import LabelKind
 from isocost.trainer.base_model import BaseModel
-from isocost.trainer.examples import ExampleList, ExampleStore
+from isocost.trainer.examples import ExampleList, ExampleStore, joined
 
 __all__ = ["PlannedStage", "ResolvedRun", "resolve_run"]
 
 #: Counts the versions of the training code whose results differ; part of every address.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """One stage that a run will train: its recipe, its examples, its address and its own seed."""
+    """One stage that a run will train: its recipe, its examples, its address and its own seed.
+
+    The stage takes n_labels of the examples: all of them, or, with uncertainty sampling, those about which the model is
+    least certain, after the first n_given, which are taken in any case as they stand in the few-shot block.
+    """
 
     stage: Stage
     examples: ExampleList
     stage_id: str
     seed: int
+    n_labels: int
+    n_given: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ def resolve_run(spec: RunSpec, base: BaseModel, store: ExampleStore) -> Resolved
                 raise InvalidArgumentError(
                     f"spec.n_{name}", f"{spec.n_labels(kind)}, but the list has {len(examples)} examples"
                 )
-            lists[kind] = examples.first(spec.n_labels(kind))
+            lists[kind] = examples
     few_shot, few_shot_digest = _few_shot(spec, store)
     start = content_digest(_start(spec, base, few_shot_digest))
     stages = _stages(spec, lists, start)
@@ -84,7 +91,7 @@ def resolve_run(spec: RunSpec, base: BaseModel, store: ExampleStore) -> Resolved
         "start": start,
         "task": spec.task.name,
         "method": _json(asdict(spec.method)),
-        "labels": {kind.name: [len(examples), examples.digest] for kind, examples in lists.items()},
+        "labels": {kind.name: _labels_identity(spec, kind, examples) for kind, examples in lists.items()},
         "seed": spec.seed,
         "evaluation_sets": [[name, examples.digest] for name, examples in evaluation_sets.items()],
     }
@@ -138,21 +145,40 @@ def _start(spec: RunSpec, base: BaseModel, few_shot_digest: str) -> dict[str, An
     }
     if method.tuning is Tuning.LORA:
         start["lora"] = [method.lora_rank, method.lora_alpha, method.lora_dropout]
+    if method.quantization is not Quantization.NONE:
+        start["quantization"] = method.quantization.name
     return start
 
 
+def _labels_identity(spec: RunSpec, kind: LabelKind, examples: ExampleList) -> list[Any]:
+    """Which labels of a kind a run takes: the list's first ones, or some of the whole list."""
+    n_labels = spec.n_labels(kind)
+    if any(stage.label_kind is kind and stage.sampling is Sampling.UNCERTAINTY for stage in spec.method.stages):
+        return [n_labels, examples.digest, Sampling.UNCERTAINTY.name]
+    return [n_labels, examples.first(n_labels).digest]
+
+
 def _stages(spec: RunSpec, lists: Mapping[LabelKind, ExampleList], start: str) -> tuple[PlannedStage, ...]:
+    method = spec.method
     stages: list[PlannedStage] = []
     previous = start
-    for stage in spec.method.stages:
-        if stage.label_kind not in lists:
+    for stage in method.stages:
+        kinds = [kind for kind in stage.label_kinds if kind in lists]
+        if not kinds:
             continue
-        examples = lists[stage.label_kind]
         # The seed of the second stage differs from the first's, so that their splits and orders are not the same.
         seed = int(content_digest([spec.seed, len(stages)])[:8], 16)
-        address = content_digest([previous, asdict(stage.recipe), len(examples), examples.digest, seed])
-        previous = f"stage-{address}"
-        stages.append(PlannedStage(stage, examples, previous, seed))
+        if stage.sampling is Sampling.UNCERTAINTY:
+            (kind,) = kinds
+            examples, n_labels = lists[kind], spec.n_labels(kind)
+            n_given = min(n_labels, method.few_shot_count) if method.few_shot_kind is kind else 0
+            chosen = [n_labels, n_given, examples.digest, stage.sampling.name]
+        else:
+            examples = joined([lists[kind].first(spec.n_labels(kind)) for kind in kinds])
+            n_labels, n_given = len(examples), 0
+            chosen = [len(examples), examples.digest]
+        previous = f"stage-{content_digest([previous, asdict(stage.recipe), *chosen, seed])}"
+        stages.append(PlannedStage(stage, examples, previous, seed, n_labels, n_given))
     return tuple(stages)
 
 

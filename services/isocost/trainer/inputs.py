@@ -1,7 +1,7 @@
 """What a classifier reads: prompts as token ids, or cached features; cut into batches.
 
 Legend of the shape suffixes: n examples, b examples of a batch, t tokens of a batch's longest prompt,
-d width of the features.
+p tokens of the shared beginning, d width of the features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from isocost.resources.run import Example
 from isocost.resources.task import Task
 from isocost.tasks.prompt import FewShotExample, PromptEncoder
 
-__all__ = ["Batch", "FeatureInputs", "Inputs", "Prompts", "TokenInputs"]
+__all__ = ["Batch", "FeatureInputs", "Inputs", "Prompts", "SelectedInputs", "TokenInputs", "by_prefix"]
 
 Batch = dict[str, torch.Tensor]
 
@@ -28,10 +28,21 @@ class Inputs(Protocol):
 
     @property
     def lengths_n(self) -> npt.NDArray[np.int64]:
-        """Length of each example in tokens; 1 where there are no tokens."""
+        """What each example costs to compute, in tokens; 1 where there are no tokens."""
+
+    @property
+    def prompt_lengths_n(self) -> npt.NDArray[np.int64]:
+        """Tokens of each prompt, a shared beginning counted; 1 where there are no tokens."""
+
+    @property
+    def prefix_ids(self) -> torch.Tensor | None:
+        """The shared beginning [1, P] on the CPU; None where there is none."""
+
+    def shares_prefix(self, row: int) -> bool:
+        """Whether an example's prompt begins with the shared beginning."""
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The tensors of some examples, on the CPU."""
+        """The tensors of some examples, on the CPU, without the shared beginning; all share it or none does."""
 
 
 class TokenInputs:
@@ -41,18 +52,44 @@ class TokenInputs:
         tokens: One list of token ids for each example.
         pad_id: Fills the gaps.
         pad_left: Whether the gaps are in front: then the last column is the last token of every prompt.
+        prefix: Tokens that the prompts begin with, to be computed once for a whole batch; a prompt that does not begin
+            with them is computed as it is.
     """
 
-    def __init__(self, tokens: Sequence[Sequence[int]], pad_id: int, *, pad_left: bool) -> None:
-        self._tokens = [np.asarray(ids, dtype=np.int64) for ids in tokens]
+    def __init__(
+        self, tokens: Sequence[Sequence[int]], pad_id: int, *, pad_left: bool, prefix: Sequence[int] = ()
+    ) -> None:
         self._pad_id = pad_id
         self._pad_left = pad_left
-        self._lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+        self._prefix = tuple(prefix)
+        self._shares = [
+            bool(prefix) and len(ids) > len(prefix) and tuple(ids[: len(prefix)]) == self._prefix for ids in tokens
+        ]
+        self._tokens = [
+            np.asarray(ids[len(prefix) :] if shares else ids, dtype=np.int64)
+            for ids, shares in zip(tokens, self._shares, strict=True)
+        ]
+        self._lengths = np.array([len(ids) for ids in self._tokens], dtype=np.int64)
 
     @property
     def lengths_n(self) -> npt.NDArray[np.int64]:
-        """Tokens of each prompt."""
+        """Tokens of each prompt behind the shared beginning."""
         return self._lengths
+
+    @property
+    def prompt_lengths_n(self) -> npt.NDArray[np.int64]:
+        """Tokens of each whole prompt."""
+        prompt_lengths_n: npt.NDArray[np.int64] = self._lengths + len(self._prefix) * np.array(self._shares, dtype=int)
+        return prompt_lengths_n
+
+    @property
+    def prefix_ids(self) -> torch.Tensor | None:
+        """The shared beginning [1, P]."""
+        return torch.tensor([self._prefix]) if self._prefix else None
+
+    def shares_prefix(self, row: int) -> bool:
+        """Whether the prompt begins with it."""
+        return self._shares[row]
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """`input_ids` and `attention_mask`, both [B, T]; no mask where nothing is padded, which is faster."""
@@ -70,6 +107,48 @@ class TokenInputs:
         return batch
 
 
+class SelectedInputs:
+    """Some rows of other inputs, in an order of their own."""
+
+    def __init__(self, inputs: Inputs, rows: Sequence[int]) -> None:
+        self._inputs = inputs
+        self._rows = np.asarray(rows, dtype=np.int64)
+
+    @property
+    def lengths_n(self) -> npt.NDArray[np.int64]:
+        """Of the rows."""
+        lengths_n: npt.NDArray[np.int64] = self._inputs.lengths_n[self._rows]
+        return lengths_n
+
+    @property
+    def prompt_lengths_n(self) -> npt.NDArray[np.int64]:
+        """Of the rows."""
+        prompt_lengths_n: npt.NDArray[np.int64] = self._inputs.prompt_lengths_n[self._rows]
+        return prompt_lengths_n
+
+    @property
+    def prefix_ids(self) -> torch.Tensor | None:
+        """Of the other inputs."""
+        return self._inputs.prefix_ids
+
+    def shares_prefix(self, row: int) -> bool:
+        """Whether the row's prompt begins with it."""
+        return self._inputs.shares_prefix(int(self._rows[row]))
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Tensors of some of the rows."""
+        return self._inputs.batch(self._rows[list(rows)].tolist())
+
+
+def by_prefix(inputs: Inputs, rows: Sequence[int]) -> list[list[int]]:
+    """Rows that share the beginning, then those that do not, each where there are any."""
+    if inputs.prefix_ids is None:
+        return [list(rows)]
+    sharing = [row for row in rows if inputs.shares_prefix(row)]
+    apart = [row for row in rows if not inputs.shares_prefix(row)]
+    return [part for part in (sharing, apart) if part]
+
+
 class FeatureInputs:
     """Features [N, D] in float32, computed before."""
 
@@ -80,6 +159,20 @@ class FeatureInputs:
     def lengths_n(self) -> npt.NDArray[np.int64]:
         """All 1."""
         return np.ones(len(self._features_nd), dtype=np.int64)
+
+    @property
+    def prompt_lengths_n(self) -> npt.NDArray[np.int64]:
+        """All 1."""
+        return self.lengths_n
+
+    @property
+    def prefix_ids(self) -> torch.Tensor | None:
+        """None: features know no prompt."""
+        return None
+
+    def shares_prefix(self, row: int) -> bool:  # noqa: ARG002 - the protocol's
+        """Never."""
+        return False
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """`features` [B, D]."""
@@ -109,6 +202,11 @@ class Prompts:
         self._max_tokens = max_tokens
         self._lead = tuple(lead)
         self._encoders: dict[str, PromptEncoder] = {}
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Token ids that the prompts of all items outside of the few-shot block begin with."""
+        return self._encoder("").prefix
 
     def encode(self, examples: Sequence[Example]) -> list[list[int]]:
         """Token ids of each example's prompt.

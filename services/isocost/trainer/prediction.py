@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from isocost.trainer.classifier import Classifier
-from isocost.trainer.inputs import Batch, Inputs
+from isocost.trainer.inputs import Batch, Inputs, by_prefix
+from isocost.trainer.memory import halves, is_out_of_memory
+from isocost.trainer.shared_prefix import PrefixStates
 
 __all__ = ["Cancelled", "batches_by_length", "on_device", "predict"]
 
@@ -47,23 +51,55 @@ def predict(
 ) -> npt.NDArray[np.float64]:
     """Probabilities [N, C] of each choice, in the order of the inputs; rows sum to 1.
 
+    Where the device runs out of memory, batches are halved.
+
     Raises:
         Cancelled: where `is_cancelled` turns true between two batches.
+        FailedPreconditionError: where the memory does not hold a single example.
     """
     was_training = classifier.training
     classifier.eval()
-    batches = batches_by_length(inputs.lengths_n, batch_tokens)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
     rows: list[int] = []
     parts = []
-    for batch in batches:
-        if is_cancelled():
-            raise Cancelled
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            logits_bc = classifier(on_device(inputs.batch(batch), device))
-        parts.append(torch.softmax(logits_bc.double(), dim=-1).cpu().numpy())
-        rows += batch
+    for part in by_prefix(inputs, range(len(inputs.lengths_n))):
+        prefix = None
+        if inputs.prefix_ids is not None and inputs.shares_prefix(part[0]):
+            with autocast:
+                prefix = classifier.prefix_states(inputs.prefix_ids.to(device))
+            assert prefix is not None, "inputs with a shared beginning for a classifier that cannot share it"
+        # The states of the beginning are copied for each example: they count as half its tokens.
+        extra = prefix.n_tokens // 2 if prefix else 0
+        batches = [
+            [part[index] for index in batch]
+            for batch in batches_by_length(inputs.lengths_n[part] + extra, batch_tokens)
+        ]
+        while batches:
+            if is_cancelled():
+                raise Cancelled
+            batch = batches.pop(0)
+            probabilities_bc = _probabilities(classifier, on_device(inputs.batch(batch), device), prefix, autocast)
+            if probabilities_bc is None:
+                batches[:0] = halves(batch)
+                continue
+            parts.append(probabilities_bc)
+            rows += batch
     classifier.train(was_training)
     probabilities_nc = np.concatenate(parts)
     ordered_nc = np.empty(probabilities_nc.shape, dtype=np.float64)
     ordered_nc[rows] = probabilities_nc
     return ordered_nc
+
+
+def _probabilities(
+    classifier: Classifier, batch: Batch, prefix: PrefixStates | None, autocast: contextlib.AbstractContextManager[Any]
+) -> npt.NDArray[np.float64] | None:
+    """Probabilities [B, C], or None where the memory does not hold the batch."""
+    try:
+        with autocast:
+            logits_bc = classifier(batch, prefix)
+        return np.asarray(torch.softmax(logits_bc.double(), dim=-1).cpu())
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None

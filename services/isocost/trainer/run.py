@@ -5,37 +5,29 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.observation import Evaluation
-from isocost.resources.run import RunProgress, StageResult
-from isocost.tasks.choices import ChoiceTree
+from isocost.resources.run import Example, RunProgress, StageResult
 from isocost.tasks.model_path import RUN_FILE
-from isocost.trainer.base_model import BaseModel
-from isocost.trainer.classifier import (
-    Classifier,
-    build_classifier,
-    build_head,
-    load_tokenizer,
-    max_tokens,
-    pad_token_id,
-    truncate,
-)
+from isocost.trainer.checkpoint import StageCheckpoint
+from isocost.trainer.classifier import Classifier
 from isocost.trainer.evaluation import evaluate, write_predictions
 from isocost.trainer.examples import ExampleList
-from isocost.trainer.features import FeatureStore
 from isocost.trainer.identity import PlannedStage, ResolvedRun
-from isocost.trainer.inputs import FeatureInputs, Inputs, Prompts, TokenInputs
+from isocost.trainer.inputs import Inputs, Prompts, SelectedInputs
 from isocost.trainer.prediction import Cancelled, predict
+from isocost.trainer.run_model import RunModel
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.stage import StageOutcome, train_stage
 from isocost.trainer.stage_store import StageStore
 from isocost.trainer.storage import new_folder
+from isocost.trainer.uncertainty import most_uncertain
 
 __all__ = ["RunExecutor", "RunResult"]
 
@@ -82,7 +74,12 @@ class RunExecutor:
             Cancelled: where `is_cancelled` turned true.
             IsocostError: where the run cannot be done; the message says why.
         """
-        model = _RunModel(run, self._state_dir, self._device, self._batch_tokens, self._encode, is_cancelled)
+        if run.base.is_remote:
+            # Its HTTP client is of no use to anybody else.
+            from isocost.trainer.fine_tuning.executor import FineTuningExecutor  # noqa: PLC0415
+
+            return FineTuningExecutor(self._state_dir).execute(run, on_progress, is_cancelled)
+        model = RunModel(run, self._state_dir, self._device, self._batch_tokens, self._encode, is_cancelled)
         results: list[StageResult] = []
         last_stage_id = ""
         for index, planned in enumerate(run.stages):
@@ -100,13 +97,7 @@ class RunExecutor:
         evaluations = []
         for name, examples in run.evaluation_sets.items():
             classifier = self._with_weights(model, last_stage_id)
-            probabilities_nc = predict(
-                classifier,
-                model.inputs(examples),
-                device=self._device,
-                batch_tokens=self._batch_tokens,
-                is_cancelled=is_cancelled,
-            )
+            probabilities_nc = self._predict(classifier, model.inputs(examples), is_cancelled)
             path = self._state_dir / "runs" / run.run_id / "predictions" / f"{name}.parquet"
             write_predictions(path, examples.examples, probabilities_nc)
             evaluations.append(evaluate(name, examples.examples, probabilities_nc))
@@ -114,7 +105,7 @@ class RunExecutor:
 
     def _train(
         self,
-        model: _RunModel,
+        model: RunModel,
         planned: PlannedStage,
         index: int,
         results: tuple[StageResult, ...],
@@ -123,32 +114,52 @@ class RunExecutor:
         is_cancelled: Callable[[], bool],
     ) -> StageOutcome:
         classifier = self._with_weights(model, last_stage_id)
-        next_report = 0.0
+        inputs = model.inputs(planned.examples)
+        examples: Sequence[Example] = planned.examples.examples
+        if planned.n_labels < len(examples):
+            probabilities_nc = self._predict(classifier, inputs, is_cancelled)
+            chosen = most_uncertain(probabilities_nc, planned.n_labels, planned.n_given)
+            inputs, examples = SelectedInputs(inputs, chosen), [examples[row] for row in chosen]
+        started, first_step, next_report = time.monotonic(), -1, 0.0
 
         def on_step(step: int, max_steps: int, read_loss: Callable[[], float], best_auroc: float) -> None:
-            nonlocal next_report
+            nonlocal first_step, next_report
             now = time.monotonic()
+            first_step = step - 1 if first_step < 0 else first_step
             # Reading the loss waits for the device; so it is read no more often than it is reported.
             if now >= next_report:
                 next_report = now + self._settings.progress_interval_seconds
-                on_progress(RunProgress(index, step, max_steps, read_loss(), best_auroc), results)
+                eta_seconds = (now - started) / (step - first_step) * (max_steps - step)
+                on_progress(RunProgress(index, step, max_steps, read_loss(), best_auroc, eta_seconds), results)
 
+        checkpoint = StageCheckpoint(
+            self._state_dir / "checkpoints" / planned.stage_id, self._settings.checkpoint_interval_seconds
+        )
         outcome = train_stage(
             classifier,
-            model.inputs(planned.examples),
-            planned.examples.examples,
+            inputs,
+            examples,
             planned.stage.recipe,
             seed=planned.seed,
             device=self._device,
             batch_tokens=self._batch_tokens,
             on_step=on_step,
             is_cancelled=is_cancelled,
+            checkpoint=checkpoint,
         )
         self._stages.put(planned.stage_id, outcome, classifier.trainable_state())
+        checkpoint.remove()
         model.stage_id = planned.stage_id
         return outcome
 
-    def _with_weights(self, model: _RunModel, stage_id: str) -> Classifier:
+    def _predict(
+        self, classifier: Classifier, inputs: Inputs, is_cancelled: Callable[[], bool]
+    ) -> npt.NDArray[np.float64]:
+        return predict(
+            classifier, inputs, device=self._device, batch_tokens=self._batch_tokens, is_cancelled=is_cancelled
+        )
+
+    def _with_weights(self, model: RunModel, stage_id: str) -> Classifier:
         """The run's classifier as it is after a stage; "" is the untrained one."""
         classifier = model.classifier
         if model.stage_id != stage_id:
@@ -156,7 +167,7 @@ class RunExecutor:
             model.stage_id = stage_id
         return classifier
 
-    def _write_output(self, run: ResolvedRun, model: _RunModel, stage_id: str) -> str:
+    def _write_output(self, run: ResolvedRun, model: RunModel, stage_id: str) -> str:
         if not run.stages:
             return ""
         output = self._state_dir / "runs" / run.run_id / "output"
@@ -176,94 +187,10 @@ class RunExecutor:
         return self._prompts[key]
 
 
-class _RunModel:
-    """The model of one run: loaded when first needed, so that a run whose stages are all there is quick."""
-
-    def __init__(
-        self,
-        run: ResolvedRun,
-        state_dir: Path,
-        device: torch.device,
-        batch_tokens: int,
-        encode: Callable[[tuple[str, ...], Prompts, ExampleList], list[list[int]]],
-        is_cancelled: Callable[[], bool],
-    ) -> None:
-        self._run = run
-        self._device = device
-        self._encode = encode
-        self._is_cancelled = is_cancelled
-        self._folder = _model_folder(run.base, run.spec.method, state_dir)
-        self._tokenizer = load_tokenizer(self._folder)
-        n_tokens_max = max_tokens(self._tokenizer, run.base.n_positions)
-        reads_choices = run.spec.method.head is Head.LANGUAGE_MODEL
-        self._lead = ChoiceTree.build(self._tokenizer, run.spec.task).lead if reads_choices else ()
-        self._prompts = Prompts(self._tokenizer, run.spec.task, run.few_shot, max_tokens=n_tokens_max, lead=self._lead)
-        self._classifier: Classifier | None = None
-        self._feature_store: FeatureStore | None = None
-        self._inputs: dict[str, Inputs] = {}
-        #: Whose weights the classifier has; "" for the untrained one.
-        self.stage_id = ""
-        if run.spec.method.tuning is Tuning.HEAD_ONLY:
-            folder = state_dir / "features" / f"{run.base.digest}-{_layers(run.base, run.spec.method)}"
-            self._feature_store = FeatureStore(
-                folder, run.base, self._folder, pad_token_id(self._tokenizer), device, batch_tokens
-            )
-
-    @property
-    def classifier(self) -> Classifier:
-        """On the device, in evaluation mode."""
-        if self._classifier is None:
-            spec = self._run.spec
-            if self._feature_store is not None:
-                width = self._feature_store.features(self._encoded(self._run.stages[0].examples.first(1))).shape[-1]
-                head = build_head(width, spec.task, self._feature_store.description, seed=spec.seed)
-                self._classifier = head.to(self._device).eval()
-            else:
-                self._classifier = build_classifier(
-                    self._folder, self._tokenizer, spec.task, spec.method, seed=spec.seed, device=self._device
-                )
-        return self._classifier
-
-    def inputs(self, examples: ExampleList) -> Inputs:
-        """What the classifier reads for each example of a list."""
-        if examples.digest not in self._inputs:
-            tokens = self._encoded(examples)
-            if self._feature_store is not None:
-                inputs: Inputs = FeatureInputs(self._feature_store.features(tokens, self._is_cancelled))
-            else:
-                inputs = TokenInputs(tokens, pad_token_id(self._tokenizer), pad_left=not self._run.base.is_encoder)
-            self._inputs[examples.digest] = inputs
-        return self._inputs[examples.digest]
-
-    def _encoded(self, examples: ExampleList) -> list[list[int]]:
-        task = self._run.spec.task
-        block = [
-            f"{example.item_id}:{example.choice}:{json.dumps(dict(example.fields))}" for example in self._run.few_shot
-        ]
-        key = (self._run.base.digest, task.template, *task.choices, "", *block, f"{self._lead}", examples.digest)
-        return self._encode(key, self._prompts, examples)
-
-
-def _layers(base: BaseModel, method: Method) -> int:
-    return method.n_layers or base.n_layers
-
-
-def _model_folder(base: BaseModel, method: Method, state_dir: Path) -> Path:
-    """The base model's own folder, or that of its truncated copy, which is made where it is not there yet."""
-    n_layers = _layers(base, method)
-    if n_layers == base.n_layers:
-        return base.folder
-    folder = state_dir / "bases" / f"{base.digest}-{n_layers}-{method.head.name.lower()}"
-    if not folder.is_dir():
-        with new_folder(folder) as target:
-            truncate(base.folder, n_layers, method.head, target)
-    return folder
-
-
 def _stage_result(planned: PlannedStage, outcome: StageOutcome, *, reused: bool) -> StageResult:
     return StageResult(
         label_kind=planned.stage.label_kind,
-        n_labels=len(planned.examples),
+        n_labels=planned.n_labels,
         n_holdout=outcome.n_holdout,
         n_steps=outcome.n_steps,
         best_step=outcome.best_step,
@@ -271,6 +198,8 @@ def _stage_result(planned: PlannedStage, outcome: StageOutcome, *, reused: bool)
         seconds=0.0 if reused else outcome.seconds,
         reused=reused,
         stage_id=planned.stage_id,
+        n_examples=outcome.n_examples,
+        n_tokens=outcome.n_tokens,
     )
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isocost.resources.label import one_hot
 from isocost.resources.run import Example
@@ -62,3 +64,11 @@ def test_at_random_the_choices_are_not_balanced() -> None:
     shares = {sum(row % 2 for row in split_holdout(examples, 0.2, seed, by_choice=False).holdout) for seed in range(20)}
     assert len(shares) > 1
     assert {sum(row % 2 for row in split_holdout(examples, 0.2, seed).holdout) for seed in range(20)} == {10}
+
+
+@given(st.integers(0, 200), st.integers(8, 60), st.booleans())
+def test_one_more_label_moves_hardly_any_other(seed: int, n_examples: int, by_choice: bool) -> None:
+    examples = _examples([k % 3 % 2 for k in range(n_examples + 1)])
+    fewer = split_holdout(examples[:-1], 0.2, seed, by_choice=by_choice)
+    more = split_holdout(examples, 0.2, seed, by_choice=by_choice)
+    assert len(set(fewer.holdout) ^ (set(more.holdout) - {n_examples})) <= 3

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from isocost.core.errors import InvalidArgumentError, NotFoundError
+from isocost.resources.campaign import Sampling
 from isocost.resources.label import one_hot
 from isocost.resources.method import Head, Method, Recipe, Stage, Tuning
 from isocost.resources.run import EvaluationSet, Example, RunSpec
@@ -183,3 +184,35 @@ def test_a_folder_without_weights_or_configuration_is_no_model(world: _World) ->
 def test_a_hub_model_without_a_network_asks_for_a_local_copy(world: _World) -> None:
     with pytest.raises(InvalidArgumentError, match=r"spec\.base_model: 'no-such/model' is no folder and cannot be had"):
         world.resolve(base_model="no-such/model")
+
+
+def test_joint_training_is_one_stage_on_both_kinds(tmp_path: Path) -> None:
+    world = _World(tmp_path)
+    method = Method("joint_sft", (Stage(LabelKind.WEAK, mixed_with=(LabelKind.HUMAN,)),))
+    (stage,) = world.resolve(method=method).stages
+    ids = [example.item_id for example in stage.examples.examples]
+    assert ids == [*(f"weak-{k}" for k in range(30)), *(f"human-{k}" for k in range(10))]
+    assert stage.n_labels == 40
+    # Without human labels it is weak SFT, and shares its result.
+    (weak_only,) = world.resolve(method=method, n_human=0).stages
+    (weak_sft,) = world.resolve(method=Method("weak_sft", (WEAK,)), n_human=0).stages
+    assert weak_only.stage_id == weak_sft.stage_id != stage.stage_id
+    (more,) = world.resolve(method=method, n_human=11).stages
+    assert more.stage_id != stage.stage_id
+
+
+def test_uncertainty_sampling_chooses_from_the_whole_list(tmp_path: Path) -> None:
+    world = _World(tmp_path)
+    uncertain = Stage(LabelKind.HUMAN, sampling=Sampling.UNCERTAINTY)
+    method = Method("uncertain", (WEAK, uncertain))
+    first, second = world.resolve(method=method).stages
+    assert (len(second.examples), second.n_labels, second.n_given) == (20, 10, 0)
+    assert first.stage_id == world.resolve().stages[0].stage_id
+    assert second.stage_id != world.resolve().stages[1].stage_id
+    # Which labels are chosen depends on the whole list, so the addresses do.
+    longer = world.resolve(method=method, human_digest=world.put("human", 19))
+    assert longer.stages[1].stage_id != second.stage_id
+    assert longer.run_id != world.resolve(method=method).run_id
+    # What stands in the few-shot block is paid for, and is trained on in any case.
+    prompted = replace(method, few_shot_count=2, few_shot_kind=LabelKind.HUMAN)
+    assert [stage.n_given for stage in world.resolve(method=prompted).stages] == [0, 2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isocost.resources.method import Recipe
-from isocost.trainer.stage import Schedule
+from isocost.trainer.schedule import Schedule
 
 
 @pytest.mark.parametrize(
