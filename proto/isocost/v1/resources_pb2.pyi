@@ -1117,6 +1117,7 @@ class Evaluation(_message.Message):
     ECE_LOW_FIELD_NUMBER: _builtins.int
     ECE_HIGH_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    N_UNLABELLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Name of the evaluation set."""
     n_eval: _builtins.int
@@ -1147,6 +1148,10 @@ class Evaluation(_message.Message):
     """Optional. Upper end of the 95 % interval of the expected calibration error."""
     loss: _builtins.float
     """Optional. Mean of minus the log-probability of the right choice, in nats."""
+    n_unlabelled: _builtins.int
+    """Optional. Items without label whose predictions tightened the accuracy's interval (prediction-powered inference); 0 where
+    the interval is that of the labels alone.
+    """
     def __init__(
         self,
         *,
@@ -1165,10 +1170,11 @@ class Evaluation(_message.Message):
         ece_low: _builtins.float = ...,
         ece_high: _builtins.float = ...,
         loss: _builtins.float = ...,
+        n_unlabelled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "auroc", b"auroc", "auroc_high", b"auroc_high", "auroc_low", b"auroc_low", "calibrated_accuracy", b"calibrated_accuracy", "calibrated_accuracy_high", b"calibrated_accuracy_high", "calibrated_accuracy_low", b"calibrated_accuracy_low", "ece", b"ece", "ece_high", b"ece_high", "ece_low", b"ece_low", "loss", b"loss", "n_eval", b"n_eval", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "auroc", b"auroc", "auroc_high", b"auroc_high", "auroc_low", b"auroc_low", "calibrated_accuracy", b"calibrated_accuracy", "calibrated_accuracy_high", b"calibrated_accuracy_high", "calibrated_accuracy_low", b"calibrated_accuracy_low", "ece", b"ece", "ece_high", b"ece_high", "ece_low", b"ece_low", "loss", b"loss", "n_eval", b"n_eval", "n_unlabelled", b"n_unlabelled", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

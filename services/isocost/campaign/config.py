@@ -122,6 +122,9 @@ class EvaluationConfig(Section):
 
     n_labels: Annotated[int, Field(ge=10)]
     """How many; at least 10, since fewer measure nothing."""
+    n_unlabelled: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Items without label whose predictions tighten the accuracy's interval (prediction-powered inference); needs
+    compute, no money. 0 uses none."""
 
 
 class PilotConfig(Section):

@@ -106,6 +106,7 @@ class CampaignLoop:
             self._services.trainer,
             self._progress,
             test_examples,
+            pool.items,
             weak_source_id=weak.chosen,
             calibration=weak.calibration,
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isocost.campaign.config import CampaignConfig
+from isocost.campaign.powered import UNLABELLED_SET, powered_evaluation, unlabelled_examples
 from isocost.campaign.progress import Bar, Progress
 from isocost.client.budget import BudgetClient
 from isocost.client.trainer import TrainerClient
@@ -16,6 +17,7 @@ from isocost.resources.label import LabelledItem, Purpose
 from isocost.resources.method import Method
 from isocost.resources.observation import Observation
 from isocost.resources.run import EvaluationSet, Example, Run, RunSpec, RunState
+from isocost.resources.task import Item
 
 __all__ = ["EVALUATION_SET", "TEST_SET", "Training", "finish_run"]
 
@@ -49,6 +51,7 @@ class Training:
         budget, trainer: Clients of the services.
         progress: Where to report to.
         test_examples: The benchmark; may be empty.
+        items: The campaign's pool.
         weak_source_id: The weak source whose labels are trained on.
         calibration: How its probabilities are corrected on their way to the trainer; the ledger keeps them as they are.
     """
@@ -60,6 +63,7 @@ class Training:
         trainer: TrainerClient,
         progress: Progress,
         test_examples: Sequence[Example],
+        items: Sequence[Item],
         *,
         weak_source_id: str,
         calibration: Calibration,
@@ -69,6 +73,7 @@ class Training:
         self._trainer = trainer
         self._progress = progress
         self._test_examples = test_examples
+        self._items = items
         self._test_digest = ""
         self._weak_source_id = weak_source_id
         self._calibration = calibration
@@ -130,6 +135,13 @@ class Training:
             if not self._test_digest:
                 self._test_digest = await self._trainer.put_examples(self._test_examples)
             sets.append(EvaluationSet(TEST_SET, self._test_digest))
+        if self._config.evaluation.n_unlabelled:
+            labelled_ids = {example.item_id for example in (*weak, *human, *evaluation)}
+            others = unlabelled_examples(
+                self._items, labelled_ids, self._config.evaluation.n_unlabelled, len(self._config.task.choices)
+            )
+            if others:
+                sets.append(EvaluationSet(UNLABELLED_SET, await self._trainer.put_examples(others)))
         return _Data(await self._trainer.put_examples(weak), await self._trainer.put_examples(human), tuple(sets))
 
     def _spec(self, data: _Data, method: Method, n_weak: int, n_human: int, seed: int) -> RunSpec:
@@ -149,6 +161,12 @@ class Training:
     async def _record(self, run: Run) -> None:
         evaluation = run.evaluation(EVALUATION_SET)
         assert evaluation is not None
+        if run.evaluation(UNLABELLED_SET) is not None:
+            answered, others = [
+                [prediction async for prediction in self._trainer.predictions(run.run_id, name)]
+                for name in (EVALUATION_SET, UNLABELLED_SET)
+            ]
+            evaluation = powered_evaluation(evaluation, answered, others)
         spec = run.spec
         observation = Observation(
             run_id=run.run_id,

@@ -9,6 +9,7 @@ from enum import Enum
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
 from isocost.economics.frontier import ObservedPoint
+from isocost.economics.interval import Z_95
 from isocost.economics.regime import Regime
 from isocost.resources.label import time_from_proto, time_to_proto
 from isocost.v1 import resources_pb2
@@ -39,6 +40,8 @@ class Evaluation:
             as often as it is right in the set, with its 95 % interval.
         ece, ece_low, ece_high: Expected calibration error, with its 95 % interval.
         loss: Mean of minus the log-probability of the right choice, in nats.
+        n_unlabelled: Items without label whose predictions tightened the accuracy's interval (prediction-powered
+            inference); 0 where it is the labels' own.
     """
 
     name: str
@@ -56,6 +59,16 @@ class Evaluation:
     ece_low: float = 0.0
     ece_high: float = 0.0
     loss: float = 0.0
+    n_unlabelled: int = 0
+
+    @property
+    def n_effective(self) -> int:
+        """Labels whose accuracy would be as certain: n_eval, or more where predictions for other items helped."""
+        half = (self.accuracy_high - self.accuracy_low) / (2 * Z_95)
+        variance = self.accuracy * (1 - self.accuracy)
+        if not self.n_unlabelled or not half or not variance:
+            return self.n_eval
+        return max(self.n_eval, round(variance / half**2))
 
     def __post_init__(self) -> None:
         if self.n_eval < 1:
@@ -82,6 +95,7 @@ class Evaluation:
             ece_low=message.ece_low,
             ece_high=message.ece_high,
             loss=message.loss,
+            n_unlabelled=message.n_unlabelled,
         )
 
     def to_proto(self) -> resources_pb2.Evaluation:
@@ -102,6 +116,7 @@ class Evaluation:
             ece_low=self.ece_low,
             ece_high=self.ece_high,
             loss=self.loss,
+            n_unlabelled=self.n_unlabelled,
         )
 
 
@@ -146,7 +161,9 @@ class Observation:
     def point(self) -> ObservedPoint:
         """What economics sees of it."""
         evaluation = self.evaluation
-        return ObservedPoint(self.method, self.n_weak, self.n_human, self.seed, evaluation.accuracy, evaluation.n_eval)
+        return ObservedPoint(
+            self.method, self.n_weak, self.n_human, self.seed, evaluation.accuracy, evaluation.n_effective
+        )
 
     @classmethod
     def from_proto(cls, message: resources_pb2.Observation) -> Observation:

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from isocost.campaign.config import CampaignConfig
+from isocost.campaign.config import CampaignConfig, EvaluationConfig
 from isocost.campaign.progress import SilentProgress
 from isocost.campaign.training import Training
 from isocost.economics.calibration import Calibration, CalibrationMethod
+from isocost.economics.interval import wilson_interval
+from isocost.economics.ppi import powered_mean
 from isocost.resources.label import Label, LabelledItem, Purpose, one_hot
 from isocost.resources.observation import Evaluation, Observation
-from isocost.resources.run import Example, RunSpec, RunState
+from isocost.resources.run import Example, Prediction, RunSpec, RunState
 from isocost.resources.task import Item
 
 CONFIG = CampaignConfig.model_validate(
@@ -33,6 +36,8 @@ CONFIG = CampaignConfig.model_validate(
     }
 )
 RAW = (0.8, 0.2)
+#: Of these, w0 to w6, h0 to h4 and e0 to e2 have labels.
+POOL = [Item(f"{kind}{n}", {"text": f"{kind}{n}"}) for kind in "whe" for n in range(20)]
 
 
 class FakeServices:
@@ -76,13 +81,15 @@ class FakeServices:
 
     async def create_run(self, spec: RunSpec) -> Any:
         self.specs.append(spec)
-        evaluation = Evaluation("evaluation", 3, 1.0, 0.4, 1.0, 0.5)
+        evaluations = {part.name: Evaluation(part.name, 3, 1.0, 0.4, 1.0, 0.5) for part in spec.evaluation_sets}
         return SimpleNamespace(
-            run_id=f"r{len(self.specs)}",
-            spec=spec,
-            state=RunState.SUCCEEDED,
-            evaluation=lambda name: evaluation if name == "evaluation" else None,
+            run_id=f"r{len(self.specs)}", spec=spec, state=RunState.SUCCEEDED, evaluation=evaluations.get
         )
+
+    async def predictions(self, run_id: str, evaluation_set: str) -> AsyncIterator[Prediction]:
+        (digest,) = [part.digest for part in self.specs[-1].evaluation_sets if part.name == evaluation_set]
+        for index, example in enumerate(self.lists[digest]):
+            yield Prediction(example.item_id, (0.9, 0.1) if index else (0.4, 0.6), example.choice)
 
     async def watch_run(self, run_id: str) -> AsyncIterator[Any]:
         nothing: tuple[Any, ...] = ()
@@ -90,8 +97,10 @@ class FakeServices:
             yield run
 
 
-def _training(services: Any, calibration: Calibration) -> Training:
-    return Training(CONFIG, services, services, SilentProgress(), (), weak_source_id="small", calibration=calibration)
+def _training(services: Any, calibration: Calibration, config: CampaignConfig = CONFIG) -> Training:
+    return Training(
+        config, services, services, SilentProgress(), (), POOL, weak_source_id="small", calibration=calibration
+    )
 
 
 @pytest.mark.parametrize("calibration", [Calibration(), Calibration(CalibrationMethod.TEMPERATURE, 2.0)])
@@ -127,3 +136,34 @@ async def test_what_is_observed_already_is_not_run_again() -> None:
     await training.observe("round 1", [(7, 5)])
     await training.observe("round 2", [(7, 5), (3, 5)])
     assert [(spec.n_weak, spec.n_human) for spec in services.specs] == [(7, 5), (3, 5)]
+
+
+async def test_predictions_for_items_without_label_tighten_the_interval() -> None:
+    services = FakeServices()
+    config = CONFIG.model_copy(update={"evaluation": EvaluationConfig(n_labels=10, n_unlabelled=30)})
+    await _training(services, Calibration(), config).observe("round 1", [(7, 5)])
+    sets = {part.name: services.lists[part.digest] for part in services.specs[0].evaluation_sets}
+    unlabelled = [example.item_id for example in sets["unlabelled"]]
+    labelled = {label.item_id for label in services.labels_held}
+    assert len(set(unlabelled)) == 30
+    assert not labelled & set(unlabelled)
+    assert all(example.probabilities == (0.5, 0.5) for example in sets["unlabelled"])
+    # The model answers the first of e0, e1, e2 wrongly (with less confidence), and is as sure of the others.
+    expected = powered_mean([0, 1, 1], [0.6, 0.9, 0.9], [0.6] + [0.9] * 29)
+    (observation,) = services.observations
+    evaluation = observation.evaluation
+    assert (evaluation.accuracy, evaluation.accuracy_low, evaluation.accuracy_high, evaluation.n_unlabelled) == (
+        expected.mean,
+        expected.low,
+        expected.high,
+        30,
+    )
+    assert observation.point.n_eval == evaluation.n_effective >= evaluation.n_eval == 3
+
+
+def test_an_interval_is_worth_the_labels_that_would_give_it() -> None:
+    low, high = wilson_interval(0.8, 400)
+    powered = Evaluation("evaluation", 100, 0.8, low, high, 0.5, n_unlabelled=1000)
+    assert powered.n_effective == pytest.approx(400, rel=0.02)
+    assert replace(powered, n_unlabelled=0).n_effective == 100
+    assert replace(powered, accuracy_low=0.5).n_effective == 100
