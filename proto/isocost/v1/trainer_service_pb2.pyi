@@ -202,6 +202,7 @@ class RunSpec(_message.Message):
     N_HUMAN_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     EVALUATION_SETS_FIELD_NUMBER: _builtins.int
+    DISCARD_OUTPUT_FIELD_NUMBER: _builtins.int
     base_model: _builtins.str
     """Required. Folder or hub name of the base model."""
     weak_digest: _builtins.str
@@ -214,6 +215,10 @@ class RunSpec(_message.Message):
     """Optional. Human labels trained on: the first of the list."""
     seed: _builtins.int
     """Optional. Seed of initialisation, shuffling and held-out split."""
+    discard_output: _builtins.bool
+    """Optional. Whether only the evaluations are wanted and no trained weights: output_path stays empty, and a sweep takes no more
+    disk than its stages. Not part of the run's identity.
+    """
     @_builtins.property
     def task(self) -> _resources_pb2.Task:
         """Required. The question."""
@@ -238,10 +243,11 @@ class RunSpec(_message.Message):
         n_human: _builtins.int = ...,
         seed: _builtins.int = ...,
         evaluation_sets: _abc.Iterable[Global___EvaluationSet] | None = ...,
+        discard_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "evaluation_sets", b"evaluation_sets", "human_digest", b"human_digest", "method", b"method", "n_human", b"n_human", "n_weak", b"n_weak", "seed", b"seed", "task", b"task", "weak_digest", b"weak_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "discard_output", b"discard_output", "evaluation_sets", b"evaluation_sets", "human_digest", b"human_digest", "method", b"method", "n_human", b"n_human", "n_weak", b"n_weak", "seed", b"seed", "task", b"task", "weak_digest", b"weak_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -371,7 +377,9 @@ class Run(_message.Message):
     state: Global___RunState.ValueType
     """Where it stands."""
     output_path: _builtins.str
-    """Folder of the trained adapter (LoRA), head (HEAD_ONLY) or model (FULL); empty for a method without stages."""
+    """Folder of the trained adapter (LoRA), head (HEAD_ONLY) or model (FULL); empty for a method without stages, and where
+    nobody wanted it.
+    """
     error: _builtins.str
     """Why it failed."""
     @_builtins.property

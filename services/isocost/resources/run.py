@@ -88,6 +88,7 @@ class RunSpec:
         human_digest, n_human: The same for the human labels.
         seed: Of initialisation, shuffling and held-out split; not negative.
         evaluation_sets: What the trained model is measured on.
+        discard_output: Whether only the evaluations are wanted and no trained weights; not part of the run's identity.
 
     Raises:
         InvalidArgumentError: names the field that is wrong.
@@ -102,6 +103,7 @@ class RunSpec:
     n_human: int = 0
     seed: int = 0
     evaluation_sets: tuple[EvaluationSet, ...] = ()
+    discard_output: bool = False
 
     def __post_init__(self) -> None:
         if not self.base_model:
@@ -142,6 +144,7 @@ class RunSpec:
             n_human=message.n_human,
             seed=message.seed,
             evaluation_sets=tuple(EvaluationSet(part.name, part.digest) for part in message.evaluation_sets),
+            discard_output=message.discard_output,
         )
 
     def to_proto(self) -> trainer_service_pb2.RunSpec:
@@ -158,6 +161,7 @@ class RunSpec:
             evaluation_sets=[
                 trainer_service_pb2.EvaluationSet(name=part.name, digest=part.digest) for part in self.evaluation_sets
             ],
+            discard_output=self.discard_output,
         )
 
 

@@ -168,7 +168,7 @@ class RunExecutor:
         return classifier
 
     def _write_output(self, run: ResolvedRun, model: RunModel, stage_id: str) -> str:
-        if not run.stages:
+        if not run.stages or run.spec.discard_output:
             return ""
         output = self._state_dir / "runs" / run.run_id / "output"
         if not output.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +28,11 @@ class StageStore:
     def find(self, stage_id: str) -> StageOutcome | None:
         """What a stage did, or None where it was not trained yet."""
         path = self._folder / stage_id / _OUTCOME
-        return StageOutcome(**json.loads(path.read_text())) if path.is_file() else None
+        if not path.is_file():
+            return None
+        # Says when it was used last; see `isocost.trainer.disk`.
+        os.utime(path.parent)
+        return StageOutcome(**json.loads(path.read_text()))
 
     def weights(self, stage_id: str) -> dict[str, torch.Tensor]:
         """The weights after a stage that `find` found."""
