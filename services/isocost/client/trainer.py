@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Self
 
-from isocost.client.call import batches, unary, unwrap_stream
+from isocost.client.call import MESSAGE_BYTES, MESSAGE_ITEMS, batches, message_batches, unary, unwrap_stream
 from isocost.core.channel import ChannelSettings, open_channel
-from isocost.resources.run import Example, Run, RunSpec
+from isocost.core.money import Money
+from isocost.resources.observation import FrontierPoint
+from isocost.resources.run import Example, Prediction, Run, RunSpec, SweepNews
 from isocost.v1 import trainer_service_pb2 as pb
 from isocost.v1 import trainer_service_pb2_grpc
 
@@ -24,6 +26,8 @@ class TrainerClient:
             run = await trainer.create_run(spec)
             async for run in trainer.watch_run(run.run_id):
                 print(run.progress)
+            async for news in trainer.sweep(specs):
+                print(news.n_succeeded, news.n_runs)
 
     Every method raises `IsocostError` subclasses: `InvalidArgumentError`, `NotFoundError`, `UnavailableError`.
     """
@@ -67,3 +71,46 @@ class TrainerClient:
     async def cancel_run(self, run_id: str) -> Run:
         """Cancels a run; finished stages stay."""
         return Run.from_proto((await unary(self._stub.CancelRun(pb.CancelRunRequest(run_id=run_id)))).run)
+
+    async def sweep(self, specs: Iterable[RunSpec]) -> AsyncGenerator[SweepNews, None]:
+        """Queues many runs and yields each as it ends, and how far all are, until all have ended.
+
+        The same specification twice counts once. One that is refused is a failed run without an id, whose error says
+        why; it stops no other. Runs go on where the caller stops listening; asked again, those that are done come at
+        once.
+        """
+        # Made before the first is sent: specifications that the caller cannot make fail here, not within the call.
+        messages = [spec.to_proto() for spec in specs]
+
+        async def requests() -> AsyncIterator[pb.SweepRequest]:
+            for batch in message_batches(messages, MESSAGE_ITEMS, MESSAGE_BYTES):
+                yield pb.SweepRequest(specs=batch)
+
+        async for response in unwrap_stream(self._stub.Sweep(requests())):
+            yield SweepNews.from_proto(response)
+
+    async def get_frontier(
+        self, run_ids: Iterable[str], evaluation_set: str, weak_price: Money, human_price: Money
+    ) -> list[FrontierPoint]:
+        """The Pareto set of cost and accuracy over finished runs, cheapest first; seeds are averaged.
+
+        Args:
+            run_ids: Runs that did not succeed are left out.
+            evaluation_set: Name of the evaluation set whose accuracy counts.
+            weak_price, human_price: Of one label, in one currency.
+        """
+        request = pb.TrainerServiceGetFrontierRequest(
+            run_ids=run_ids,
+            evaluation_set=evaluation_set,
+            weak_price=weak_price.to_proto(),
+            human_price=human_price.to_proto(),
+        )
+        response = await unary(self._stub.GetFrontier(request))
+        return [FrontierPoint.from_proto(point) for point in response.points]
+
+    async def predictions(self, run_id: str, evaluation_set: str) -> AsyncIterator[Prediction]:
+        """Yields a finished run's predictions for one of its evaluation sets, in the set's sequence."""
+        request = pb.GetPredictionsRequest(run_id=run_id, evaluation_set=evaluation_set)
+        async for response in unwrap_stream(self._stub.GetPredictions(request)):
+            for prediction in response.predictions:
+                yield Prediction.from_proto(prediction)

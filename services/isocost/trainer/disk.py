@@ -10,7 +10,7 @@ from isocost.core.ids import new_id
 
 __all__ = ["prune"]
 
-#: Stages are trained again, checkpoints lost without harm, features computed again. Outputs of runs are results: they stay.
+#: Stages are trained again, checkpoints lost without harm, features computed again. Outputs of runs are results.
 _CACHES = ("stages", "checkpoints", "features")
 
 

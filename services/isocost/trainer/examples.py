@@ -115,6 +115,7 @@ class ExampleStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._recent: OrderedDict[str, ExampleList] = OrderedDict()
+        self._whole: set[tuple[str, ...]] = set()
 
     def put(self, examples: ExampleList) -> None:
         """Stores a list; does nothing where it is there already."""
@@ -157,6 +158,20 @@ class ExampleStore:
             raise NotFoundError(f"the file of the list {digest!r} is damaged; send it again", field=field)
         self._remember(examples)
         return examples
+
+    def find_lacking(self, examples: ExampleList, names: Sequence[str]) -> tuple[str, str] | None:
+        """The id of the first item that lacks one of the fields, and the field's name; None where all have all.
+
+        A list that was found whole is not looked through again: the runs of a sweep share a few long ones.
+        """
+        key = (examples.digest, *names)
+        if key not in self._whole:
+            for example in examples.examples:
+                for name in names:
+                    if name not in example.fields:
+                        return example.item_id, name
+            self._whole.add(key)
+        return None
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.parquet"

@@ -71,7 +71,7 @@ def resolve_run(spec: RunSpec, base: BaseModel, store: ExampleStore) -> Resolved
         name = kind.name.lower()
         if spec.n_labels(kind):
             field = f"spec.{name}_digest"
-            examples = _checked(spec, store.get(spec.digest(kind), field=field), field)
+            examples = _checked(spec, store, store.get(spec.digest(kind), field=field), field)
             if spec.n_labels(kind) > len(examples):
                 raise InvalidArgumentError(
                     f"spec.n_{name}", f"{spec.n_labels(kind)}, but the list has {len(examples)} examples"
@@ -86,7 +86,7 @@ def resolve_run(spec: RunSpec, base: BaseModel, store: ExampleStore) -> Resolved
         if part.name in evaluation_sets:
             raise InvalidArgumentError("spec.evaluation_sets.name", f"{part.name!r} is given twice")
         field = f"spec.evaluation_sets.{part.name}"
-        evaluation_sets[part.name] = _checked(spec, store.get(part.digest, field=field), field)
+        evaluation_sets[part.name] = _checked(spec, store, store.get(part.digest, field=field), field)
     identity = {
         "start": start,
         "task": spec.task.name,
@@ -98,19 +98,17 @@ def resolve_run(spec: RunSpec, base: BaseModel, store: ExampleStore) -> Resolved
     return ResolvedRun(f"run-{content_digest(identity)}", spec, base, few_shot, stages, evaluation_sets)
 
 
-def _checked(spec: RunSpec, examples: ExampleList, field: str) -> ExampleList:
+def _checked(spec: RunSpec, store: ExampleStore, examples: ExampleList, field: str) -> ExampleList:
     """The list, where its examples answer the task's question."""
     if examples.n_choices != len(spec.task.choices):
         raise InvalidArgumentError(
             field,
             f"its examples have {examples.n_choices} probabilities, but the task has {len(spec.task.choices)} choices",
         )
-    for example in examples.examples:
-        missing = [name for name in spec.task.fields if name not in example.fields]
-        if missing:
-            raise InvalidArgumentError(
-                field, f"item {example.item_id!r} has no field {missing[0]!r}, which the task's template shows"
-            )
+    lacking = store.find_lacking(examples, spec.task.fields)
+    if lacking is not None:
+        item_id, name = lacking
+        raise InvalidArgumentError(field, f"item {item_id!r} has no field {name!r}, which the task's template shows")
     return examples
 
 
@@ -122,7 +120,7 @@ def _few_shot(spec: RunSpec, store: ExampleStore) -> tuple[tuple[Example, ...], 
     field = f"spec.{kind.name.lower()}_digest"
     if not spec.digest(kind):
         raise InvalidArgumentError(field, f"empty, but the few-shot block shows {count} of these labels")
-    examples = _checked(spec, store.get(spec.digest(kind), field=field), field)
+    examples = _checked(spec, store, store.get(spec.digest(kind), field=field), field)
     if count > len(examples):
         raise InvalidArgumentError(
             "spec.method.few_shot_count", f"{count}, but the list of {kind.name} labels has {len(examples)} examples"

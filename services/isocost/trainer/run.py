@@ -23,6 +23,7 @@ from isocost.trainer.identity import PlannedStage, ResolvedRun
 from isocost.trainer.inputs import Inputs, Prompts, SelectedInputs
 from isocost.trainer.prediction import Cancelled, predict
 from isocost.trainer.run_model import RunModel
+from isocost.trainer.run_store import RunStore
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.stage import StageOutcome, train_stage
 from isocost.trainer.stage_store import StageStore
@@ -78,7 +79,9 @@ class RunExecutor:
             # Its HTTP client is of no use to anybody else.
             from isocost.trainer.fine_tuning.executor import FineTuningExecutor  # noqa: PLC0415
 
-            return FineTuningExecutor(self._state_dir).execute(run, on_progress, is_cancelled)
+            runs = RunStore(self._state_dir / "runs")
+            executor = FineTuningExecutor(self._state_dir, is_stopping=lambda: not runs.is_marked_cancelled(run.run_id))
+            return executor.execute(run, on_progress, is_cancelled)
         model = RunModel(run, self._state_dir, self._device, self._batch_tokens, self._encode, is_cancelled)
         results: list[StageResult] = []
         last_stage_id = ""

@@ -14,6 +14,7 @@ from isocost.v1 import trainer_service_pb2
 __all__ = ["RunStore"]
 
 _RUN_ID = re.compile(r"run-[0-9a-f]{32}\Z")
+_CANCELLED = "cancelled"
 
 
 class RunStore:
@@ -27,9 +28,26 @@ class RunStore:
         path = self._folder / run_id / "run.json"
         if not _RUN_ID.match(run_id) or not path.is_file():
             return None
-        message = json_format.Parse(path.read_bytes(), trainer_service_pb2.Run(), ignore_unknown_fields=True)
+        try:
+            message = json_format.Parse(path.read_bytes(), trainer_service_pb2.Run(), ignore_unknown_fields=True)
+        except json_format.ParseError:
+            # One that was not flushed, after a loss of power.
+            return None
         return Run.from_proto(message)
 
-    def put(self, run: Run) -> None:
-        """Stores a run in place of what was stored under its id."""
-        write_file(self._folder / run.run_id / "run.json", json_format.MessageToJson(run.to_proto()).encode())
+    def mark_cancelled(self, run_id: str) -> None:
+        """Notes that somebody cancelled the run, so that whoever executes it tells that from the service's end."""
+        write_file(self._folder / run_id / _CANCELLED, b"")
+
+    def unmark_cancelled(self, run_id: str) -> None:
+        """Forgets it: the run is asked for again."""
+        (self._folder / run_id / _CANCELLED).unlink(missing_ok=True)
+
+    def is_marked_cancelled(self, run_id: str) -> bool:
+        """Whether somebody cancelled the run."""
+        return (self._folder / run_id / _CANCELLED).is_file()
+
+    def put(self, run: Run, *, flush: bool = True) -> None:
+        """Stores a run in place of what was stored under its id; not flushed, a loss of power may take it."""
+        content = json_format.MessageToJson(run.to_proto()).encode()
+        write_file(self._folder / run.run_id / "run.json", content, flush=flush)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
 
-from isocost.core.errors import FailedPreconditionError
+from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
+from isocost.core.money import Money
 from isocost.resources.run import Example, RunSpec
 from isocost.trainer.examples import ExampleListBuilder, ExampleStore
 from isocost.trainer.operations import Operations
+from isocost.trainer.results import frontier, prediction_batches
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.storage import FolderLock, remove_leftovers
+from isocost.trainer.sweep import Sweep
 from isocost.v1 import trainer_service_pb2 as pb
 from isocost.v1 import trainer_service_pb2_grpc
 
@@ -49,13 +53,19 @@ class TrainerService(trainer_service_pb2_grpc.TrainerServiceServicer):
         """Takes the state folder and begins to execute runs.
 
         Raises:
-            FailedPreconditionError: where another trainer works in the folder.
+            FailedPreconditionError: where another trainer works in the folder, or Ray is asked for and not installed.
+            UnavailableError: where the Ray cluster cannot be reached.
         """
         state_dir = self._settings.state_dir.absolute()
         self._lock = await asyncio.to_thread(FolderLock, state_dir)
         await asyncio.to_thread(remove_leftovers, state_dir)
-        self._open = Operations(self._settings, self._examples)
-        await self._open.start()
+        operations = Operations(self._settings, self._examples)
+        try:
+            await operations.start()
+        except BaseException:
+            await self.close()
+            raise
+        self._open = operations
 
     async def close(self) -> None:
         """Cancels what runs, between two steps, and lets go of the state folder."""
@@ -76,7 +86,7 @@ class TrainerService(trainer_service_pb2_grpc.TrainerServiceServicer):
         async for request in request_iterator:
             builder.extend([Example.from_proto(example) for example in request.examples])
         examples = builder.build()
-        await asyncio.to_thread(self._examples.put, examples)
+        await self._operations.put_examples(examples)
         return pb.PutExamplesResponse(digest=examples.digest, n_examples=len(examples))
 
     async def CreateRun(  # noqa: N802 - gRPC's name
@@ -104,6 +114,45 @@ class TrainerService(trainer_service_pb2_grpc.TrainerServiceServicer):
     ) -> pb.CancelRunResponse:
         """Cancels a run."""
         return pb.CancelRunResponse(run=(await self._operations.cancel(request.run_id)).to_proto())
+
+    async def Sweep(  # noqa: N802 - gRPC's name
+        self,
+        request_iterator: AsyncIterator[pb.SweepRequest],
+        _: grpc.aio.ServicerContext[pb.SweepRequest, pb.SweepResponse],
+    ) -> AsyncIterator[pb.SweepResponse]:
+        """Queues many runs and streams each as it ends."""
+        async with contextlib.aclosing(Sweep(self._operations).news(request_iterator)) as news:
+            async for response in news:
+                yield response
+
+    async def GetFrontier(  # noqa: N802 - gRPC's name
+        self,
+        request: pb.TrainerServiceGetFrontierRequest,
+        _: grpc.aio.ServicerContext[pb.TrainerServiceGetFrontierRequest, pb.TrainerServiceGetFrontierResponse],
+    ) -> pb.TrainerServiceGetFrontierResponse:
+        """The Pareto set over finished runs."""
+        for name in ("weak_price", "human_price"):
+            if not request.HasField(name):
+                raise InvalidArgumentError(name, "not set; give the price of one label")
+        points = frontier(
+            [await self._operations.get(run_id) for run_id in request.run_ids],
+            request.evaluation_set,
+            Money.from_proto(request.weak_price),
+            Money.from_proto(request.human_price),
+        )
+        return pb.TrainerServiceGetFrontierResponse(points=[point.to_proto() for point in points])
+
+    async def GetPredictions(  # noqa: N802 - gRPC's name
+        self,
+        request: pb.GetPredictionsRequest,
+        _: grpc.aio.ServicerContext[pb.GetPredictionsRequest, pb.GetPredictionsResponse],
+    ) -> AsyncIterator[pb.GetPredictionsResponse]:
+        """Streams a run's predictions for one evaluation set."""
+        run = await self._operations.get(request.run_id)
+        runs_dir = self._settings.state_dir.absolute() / "runs"
+        batches = prediction_batches(runs_dir, run, request.evaluation_set)
+        while batch := await asyncio.to_thread(next, batches, None):
+            yield pb.GetPredictionsResponse(predictions=[prediction.to_proto() for prediction in batch])
 
     @property
     def _operations(self) -> Operations:

@@ -43,12 +43,20 @@ class TrainerSettings(BaseSettings):
     checkpoint_interval_seconds: float = Field(default=60.0, ge=0)
     """Least time between two checkpoints of a stage, from which a killed run goes on; each replaces the one before. 0
     makes none, except where a run is cancelled."""
+    cache_gib_max: float = Field(default=200.0, gt=0)
+    """Most disk that stages, checkpoints and features take; beyond it those used longest ago go, and are made again
+    where they are asked for. What waiting or running runs need stays, and so do runs' outputs and predictions."""
     progress_interval_seconds: float = Field(default=0.1, ge=0)
     """Least time between two progress reports of a run."""
     cancel_wait_seconds: float = Field(default=10.0, ge=0)
     """How long CancelRun waits for a running run to end before it answers; training stops between two steps."""
     n_examples_max: int = Field(default=1_000_000, ge=1)
     """Longest list of examples accepted."""
+
+    @property
+    def cache_bytes_max(self) -> int:
+        """The bound in bytes."""
+        return int(self.cache_gib_max * 2**30)
 
     @property
     def worker_threads(self) -> int:

@@ -17,14 +17,19 @@ __all__ = ["FolderLock", "new_folder", "remove_leftovers", "write_file"]
 _TEMPORARY = ".tmp"
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file beside its place, flushes it to disk and renames it: readers see the old or the new content."""
+def write_file(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Writes a file beside its place, flushes it to disk and renames it: readers see the old or the new content.
+
+    Without the flush that holds for a kill of the process, but not for a loss of power.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(new_id(_TEMPORARY))
     temporary.write_bytes(content)
-    _flush(temporary)
+    if flush:
+        _flush(temporary)
     temporary.rename(path)
-    _flush(path.parent)
+    if flush:
+        _flush(path.parent)
 
 
 @contextlib.contextmanager
@@ -47,7 +52,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     replaced = path.with_name(new_id(_TEMPORARY))
     if path.exists():
         path.rename(replaced)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        # Another process was faster: folders are named by their content, so theirs is as good.
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not path.is_dir():
+            raise
     _flush(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from isocost.client.trainer import TrainerClient
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.resources.method import Recipe
 from isocost.resources.run import EvaluationSet, Example, Run, RunSpec, RunState
+from isocost.trainer.run_store import RunStore
 from isocost.trainer.service import TrainerService
 from tests.integration.trainer.weather import RECIPE, Server, finish, llama_task, make_examples, sequential
 
@@ -109,6 +110,39 @@ async def test_cancelling_a_run_that_trains_and_one_that_waits(client: TrainerCl
     assert await client.cancel_run(training.run_id) == cancelled
     again = await client.create_run(await make_spec(client, llama_dir, ENDLESS))
     assert (again.run_id, again.state) == (training.run_id, RunState.QUEUED)
+
+
+async def test_a_cancelled_run_is_told_from_one_that_the_services_end_stopped(tmp_path: Path, llama_dir: Path) -> None:
+    runs = RunStore(tmp_path / "state" / "runs")
+    async with Server(tmp_path / "state") as client:
+        spec = await make_spec(client, llama_dir, ENDLESS)
+        run = await client.create_run(spec)
+        await until_training(client, run)
+        await client.cancel_run(run.run_id)
+        assert runs.is_marked_cancelled(run.run_id)
+        await until_training(client, await client.create_run(spec))
+        assert not runs.is_marked_cancelled(run.run_id)
+    assert not runs.is_marked_cancelled(run.run_id)
+
+
+async def test_caches_stay_within_their_bound_and_stages_are_trained_again(
+    tmp_path: Path, llama_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Less than one stage takes.
+    monkeypatch.setenv("ISOCOST_TRAINER_CACHE_GIB_MAX", "1e-6")
+    async with Server(tmp_path / "state") as client:
+        spec = await make_spec(client, llama_dir)
+        first = await finish(client, await client.create_run(spec))
+        # A run that has ended is told of before what it made is looked at: the next one ends behind that.
+        await finish(client, await client.create_run(replace(spec, seed=1)))
+        again = await finish(client, await client.create_run(replace(spec, evaluation_sets=())))
+    assert [stage.reused for stage in again.stages] == [False] * len(first.stages)
+    assert [stage.stage_id for stage in again.stages] == [stage.stage_id for stage in first.stages]
+    assert _has_adapter(first)
+
+
+def _has_adapter(run: Run) -> bool:
+    return Path(run.output_path, "adapter_model.safetensors").is_file()
 
 
 async def test_the_service_answers_while_it_trains(client: TrainerClient, llama_dir: Path) -> None:
