@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("run")(commands.run)
 app.command("label")(commands.label)
 app.command("predict")(commands.predict)
+app.command("sweep")(commands.sweep)
 app.command("serve")(commands.serve)
 app.command("status")(commands.status)
 app.command("report")(commands.report)

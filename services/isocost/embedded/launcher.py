@@ -30,12 +30,18 @@ class EmbeddedServices:
             await services.budget.list_campaigns()
     """
 
-    def __init__(self, state_dir: Path, *, labeler_settings: LabelerSettings | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        labeler_settings: LabelerSettings | None = None,
+        trainer_settings: TrainerSettings | None = None,
+    ) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
         self._log_path = state_dir / "isocost.log"
         self._budget = BudgetService(BudgetSettings(database_url=f"sqlite:///{state_dir / 'budget.db'}"))
         self._labeler = LabelerService(labeler_settings or LabelerSettings(state_dir=state_dir / "labeler"))
-        self._trainer = TrainerService(TrainerSettings(state_dir=state_dir / "trainer"))
+        self._trainer = TrainerService(trainer_settings or TrainerSettings(state_dir=state_dir / "trainer"))
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

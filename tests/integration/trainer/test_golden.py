@@ -1,6 +1,6 @@
 """Losses of the first steps with fixed seeds: a change of any of them is a change of what runs mean.
 
-Where one is wanted, the version in trainer/identity.py goes up, so that stages trained before are not taken for the new.
+Where one is wanted, the version in trainer/identity.py goes up, so that stages trained before are not taken for new.
 """
 
 from __future__ import annotations

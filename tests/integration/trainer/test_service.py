@@ -141,10 +141,6 @@ async def test_caches_stay_within_their_bound_and_stages_are_trained_again(
     assert _has_adapter(first)
 
 
-def _has_adapter(run: Run) -> bool:
-    return Path(run.output_path, "adapter_model.safetensors").is_file()
-
-
 async def test_the_service_answers_while_it_trains(client: TrainerClient, llama_dir: Path) -> None:
     endless = await client.create_run(await make_spec(client, llama_dir, ENDLESS))
     await until_training(client, endless)

@@ -9,6 +9,7 @@ from isocost.cli.commands.report import report
 from isocost.cli.commands.run import run
 from isocost.cli.commands.serve import serve
 from isocost.cli.commands.status import status
+from isocost.cli.commands.sweep import sweep
 from isocost.cli.commands.token import token
 
-__all__ = ["export", "label", "ledger", "microworld", "predict", "report", "run", "serve", "status", "token"]
+__all__ = ["export", "label", "ledger", "microworld", "predict", "report", "run", "serve", "status", "sweep", "token"]
