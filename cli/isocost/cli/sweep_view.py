@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from isocost.cli.console import console
-from isocost.report.sweep_findings import SettingFindings, SweepFindings
-from isocost.report.sweep_rows import method_tables, regime_table, scope_title
+from isocost.report.sweep.findings import SettingFindings, SweepFindings
+from isocost.report.sweep.rows import method_tables, regime_table, scope_title
 
 __all__ = ["print_sweep", "print_written"]
 

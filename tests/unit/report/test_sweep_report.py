@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from isocost.cli.app import app
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
-from isocost.report.sweep_findings import find
-from isocost.report.sweep_latex import escape_latex, latex_table
-from isocost.report.sweep_page import write_sweep_report
+from isocost.report.sweep.findings import find
+from isocost.report.sweep.latex import escape_latex, latex_table
+from isocost.report.sweep.page import write_sweep_report
 from tests.unit.report.sweep_folder import (
     HUMAN_ONLY,
     PROMPTING,
@@ -115,6 +115,7 @@ def test_every_figure_and_table_is_written_in_every_form(written: tuple[Path, li
         "frontier",
         "regimes",
         "few_shot",
+        "measures",
         "weak_labellers",
         "strong_models",
         "measured",

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from isocost.economics.frontier import ObservedPoint, average_seeds
 from isocost.economics.separability import frontier_groups, line_separability
-from isocost.report.sweep_cells import ALL_TASKS, Setting, form_cells, mean_over_tasks, settings, with_cost
-from isocost.report.sweep_charts import few_shot_chart, frontier_chart, mix_chart, money
-from isocost.report.sweep_findings import SweepFindings, find
-from isocost.report.sweep_scores import SweepScores
-from isocost.report.sweep_tables import budget_lines, few_shot_rows, frontier_rows
+from isocost.report.sweep.cells import ALL_TASKS, Setting, form_cells, mean_over_tasks, settings, with_cost
+from isocost.report.sweep.charts import few_shot_chart, frontier_chart, mix_chart, money
+from isocost.report.sweep.findings import SweepFindings, find
+from isocost.report.sweep.scores import SweepScores
+from isocost.report.sweep.tables import budget_lines, few_shot_rows, frontier_rows
 from tests.unit.report.sweep_folder import (
     HUMAN_ONLY,
     PROMPTING,

@@ -15,9 +15,9 @@ from isocost.cli.sweep_view import print_sweep, print_written
 from isocost.core.errors import InvalidArgumentError
 from isocost.report.evidence import gather
 from isocost.report.page import write_report
-from isocost.report.sweep_findings import find
-from isocost.report.sweep_page import write_sweep_report
-from isocost.report.sweep_source import is_sweep
+from isocost.report.sweep.findings import find
+from isocost.report.sweep.page import write_sweep_report
+from isocost.report.sweep.source import is_sweep
 
 __all__ = ["report"]
 

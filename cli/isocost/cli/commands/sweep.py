@@ -145,8 +145,8 @@ async def _run(
 
 
 def _report(out: Path, outcome: SweepOutcome) -> None:
-    from isocost.report.sweep_findings import find  # noqa: PLC0415 - draws charts
-    from isocost.report.sweep_page import write_sweep_report  # noqa: PLC0415
+    from isocost.report.sweep.findings import find  # noqa: PLC0415 - draws charts
+    from isocost.report.sweep.page import write_sweep_report  # noqa: PLC0415
 
     if not outcome.n_succeeded:
         console.print(f"No run succeeded; {escape(str(out / 'results.parquet'))} says why.", style="bold red")

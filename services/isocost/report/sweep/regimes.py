@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from isocost.economics.regime_posterior import LinePoint, regime_posterior
-from isocost.report.sweep_scores import SweepScores
+from isocost.report.sweep.scores import SweepScores
 
 __all__ = ["regime_rows"]
 

@@ -11,13 +11,14 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
-from isocost.report.sweep_cells import Setting
-from isocost.report.sweep_charts import Chart, contest_chart, few_shot_chart, frontier_chart, mix_chart, money
-from isocost.report.sweep_contests import Contest
-from isocost.report.sweep_files import file_name, write_figure, write_table, write_text
-from isocost.report.sweep_findings import SettingFindings, SweepFindings, find
-from isocost.report.sweep_latex_tables import frame_latex, methods_latex
-from isocost.report.sweep_rows import (
+from isocost.report.sweep.cells import Setting
+from isocost.report.sweep.charts import Chart, contest_chart, few_shot_chart, frontier_chart, mix_chart, money
+from isocost.report.sweep.contests import Contest
+from isocost.report.sweep.files import file_name, write_figure, write_table, write_text
+from isocost.report.sweep.findings import SettingFindings, SweepFindings, find
+from isocost.report.sweep.latex_tables import frame_latex, methods_latex
+from isocost.report.sweep.measures import MEASURES
+from isocost.report.sweep.rows import (
     BestCell,
     best_cell,
     method_tables,
@@ -96,11 +97,11 @@ def write_sweep_report(folder: Path, findings: SweepFindings | None = None) -> l
     ]
     _write_tables(found, out)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("isocost.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("isocost.report.sweep", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["money"] = lambda amount: money(amount, source.currency)
     environment.filters["percent"] = percent
-    html = environment.get_template("sweep.html.j2").render(
+    html = environment.get_template("page.html.j2").render(
         findings=found,
         source=source,
         n_succeeded=source.results.height - found.failed.height,
@@ -111,6 +112,7 @@ def write_sweep_report(folder: Path, findings: SweepFindings | None = None) -> l
         measured=found.measured.to_dicts(),
         failed=found.failed.to_dicts(),
         mix_text=mix_text,
+        measure_names=MEASURES,
     )
     out.page(html)
     return out.paths
@@ -153,6 +155,7 @@ def _part(finding: SettingFindings, found: SweepFindings, out: _Folder) -> dict[
         "several_tasks": len(finding.scopes) > 1,
         "methods": method_tables(finding.best.filter(pl.col("task") == scope), list(finding.lines), currency),
         "regimes": _regime_matrices(finding, currency),
+        "measures": finding.measures.filter(pl.col("task") == scope).to_dicts(),
         "figures": figures,
     }
 
@@ -252,6 +255,11 @@ def _write_tables(found: SweepFindings, out: _Folder) -> None:
         ("frontier", "The frontier of each method.", [finding.frontier for finding in found.settings]),
         ("regimes", "Regimes with their probabilities.", [finding.regimes for finding in found.settings]),
         ("few_shot", "Few-shot examples against fine-tuning.", [finding.few_shot for finding in found.settings]),
+        (
+            "measures",
+            "AUROC, calibration and loss of the best mixes.",
+            [finding.measures for finding in found.settings],
+        ),
     ):
         _plain(out, name, caption, _together(found, frames))
     for name, caption, contests in (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from isocost.report.sweep_latex import escape_latex, latex_table
-from isocost.report.sweep_rows import PriceTable
+from isocost.report.sweep.latex import escape_latex, latex_table
+from isocost.report.sweep.rows import PriceTable
 
 __all__ = ["frame_latex", "methods_latex"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from isocost.report.sweep_cells import Setting
-from isocost.report.sweep_scores import SweepScores
-from isocost.report.sweep_tables import against_best
+from isocost.report.sweep.cells import Setting
+from isocost.report.sweep.scores import SweepScores
+from isocost.report.sweep.tables import against_best
 
 __all__ = ["Contest", "labeller_contests", "model_contests"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import vl_convert
 
-from isocost.report.sweep_charts import Chart
+from isocost.report.sweep.charts import Chart
 
 __all__ = ["PNG_SCALE", "file_name", "write_figure", "write_table", "write_text"]
 

@@ -1,4 +1,4 @@
-"""The charts of a sweep's report: pure functions of its tables (see `isocost.report.sweep_tables`).
+"""The charts of a sweep's report: pure functions of its tables (see `isocost.report.sweep.tables`).
 
 A chart is a Vega-Lite specification with its rows. The rows join it last: altair refuses more than 5,000.
 """

@@ -1,6 +1,6 @@
 """The tables of a sweep's report: pure functions of its cells, its grid and the paired tests.
 
-All tables are made within one setting (see `isocost.report.sweep_cells`), for each task and for the mean over tasks.
+All tables are made within one setting (see `isocost.report.sweep.cells`), for each task and for the mean over tasks.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from isocost.report.sweep_cells import COST_TOLERANCE, mean_over_tasks, with_cost
-from isocost.report.sweep_scores import SweepScores, is_separable
+from isocost.report.sweep.cells import COST_TOLERANCE, mean_over_tasks, with_cost
+from isocost.report.sweep.scores import SweepScores, is_separable
 
 __all__ = [
     "BUDGET_SLACK",

@@ -9,19 +9,20 @@ from pathlib import Path
 import polars as pl
 
 from isocost.core.errors import FailedPreconditionError
-from isocost.report.sweep_cells import Setting, form_cells, mixed_methods, scopes, settings
-from isocost.report.sweep_contests import Contest, labeller_contests, model_contests
-from isocost.report.sweep_regimes import regime_rows
-from isocost.report.sweep_scores import SweepScores, read_scores
-from isocost.report.sweep_source import SweepSource, read_source
-from isocost.report.sweep_tables import best_within_budget, budget_lines, few_shot_rows, frontier_rows, mean_cells
+from isocost.report.sweep.cells import Setting, form_cells, mixed_methods, scopes, settings
+from isocost.report.sweep.contests import Contest, labeller_contests, model_contests
+from isocost.report.sweep.measures import measure_rows
+from isocost.report.sweep.regimes import regime_rows
+from isocost.report.sweep.scores import SweepScores, read_scores
+from isocost.report.sweep.source import SweepSource, read_source
+from isocost.report.sweep.tables import best_within_budget, budget_lines, few_shot_rows, frontier_rows, mean_cells
 
 __all__ = ["SettingFindings", "SweepFindings", "find"]
 
 
 @dataclass(frozen=True, slots=True)
 class SettingFindings:
-    """What one strong model reached with the labels of one weak labeller (see `isocost.report.sweep_tables`).
+    """What one strong model reached with the labels of one weak labeller (see `isocost.report.sweep.tables`).
 
     Attributes:
         setting: Which.
@@ -33,6 +34,7 @@ class SettingFindings:
         frontier: Cost against accuracy.
         few_shot: Cells by few-shot setting and kind of label fine-tuned on.
         regimes: Regime and its probability by method, weak price and budget.
+        measures: AUROC, calibration and loss of each method's best mix within the largest budget.
     """
 
     setting: Setting
@@ -43,6 +45,7 @@ class SettingFindings:
     frontier: pl.DataFrame
     few_shot: pl.DataFrame
     regimes: pl.DataFrame
+    measures: pl.DataFrame
 
     @property
     def n_few_shot_settings(self) -> int:
@@ -117,22 +120,24 @@ def _setting_findings(source: SweepSource, setting: Setting, scores: SweepScores
     lines = {
         method: budget_lines(cells, grid, scores, method=method, human_price=source.human_price) for method in mixed
     }
+    best = best_within_budget(
+        means,
+        scores,
+        weak_prices=source.weak_prices,
+        budgets=source.budgets,
+        human_price=source.human_price,
+    )
     most_mixes = cells.group_by("method").len().sort(-pl.col("len").cast(pl.Int64), "method")["method"]
     return SettingFindings(
         setting=setting,
         scopes=tuple(scopes(tasks)),
         method=mixed[0] if mixed else str(most_mixes[0]),
         lines=lines,
-        best=best_within_budget(
-            means,
-            scores,
-            weak_prices=source.weak_prices,
-            budgets=source.budgets,
-            human_price=source.human_price,
-        ),
+        best=best,
         frontier=frontier_rows(means, scores, weak_prices=source.weak_prices, human_price=source.human_price),
         few_shot=few_shot_rows(means),
         regimes=regime_rows(lines, source.results, scores),
+        measures=measure_rows(best, source.results),
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from isocost.economics.regime import Regime
-from isocost.report.sweep_cells import ALL_TASKS
-from isocost.report.sweep_charts import money
+from isocost.report.sweep.cells import ALL_TASKS
+from isocost.report.sweep.charts import money
 
 __all__ = [
     "BestCell",

@@ -1,0 +1,1 @@
+"""The report of a sweep: files -> tidy tables -> charts -> page."""
