@@ -1,4 +1,4 @@
-"""What all tests share: the PostgreSQL server."""
+"""What tests share: the PostgreSQL server, and a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres import PostgresServer, find_binaries, running_postgres
+from tests.ray_cluster import start_cluster
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,10 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(reason)
     with running_postgres(binaries, durable=False) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster."""
+    with start_cluster() as address:
+        yield address

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from isocost.campaign.progress import Bar
 from isocost.client.budget import CampaignStatus
+from isocost.core.progress import Bar
 from isocost.report.evidence import Evidence
 from isocost.report.weak_table import weak_source_rows
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import os
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,21 +23,18 @@ from isocost.bulk.price import Purse
 from isocost.bulk.question import Question
 from isocost.bulk.rows import RowFile
 from isocost.bulk.tally import Tally
-from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.core.money import Money
+from isocost.core.ray_cluster import LOCAL, connect
 from isocost.resources.task import Source
 
 if TYPE_CHECKING:
     from isocost.bulk.ray_worker import WorkerTask
 
-__all__ = ["LOCAL", "RayJob", "RayPlace", "run_ray_job"]
+__all__ = ["RayJob", "RayPlace", "run_ray_job"]
 
-#: Address that starts a cluster on this machine.
-LOCAL = "local"
 #: Ranges of the input that are read apart, for each worker: a slow one holds up only its own.
 _RANGES_PER_WORKER = 4
-#: What connecting to a cluster may take.
-_CONNECT_SECONDS = 10.0
 #: Settings of the labeler are those of this process, on every machine.
 _LABELER_ENVIRONMENT = "ISOCOST_LABELER_"
 
@@ -127,54 +122,19 @@ def run_ray_job(job: RayJob, watch: Watch) -> Tally:
 
 @contextlib.contextmanager
 def _cluster(place: RayPlace) -> Iterator[None]:
-    """Connects to the cluster, or starts one; one that this process is connected to already is used as it is.
+    """A connection to the cluster, which may have been there before and then stays.
 
     Raises:
         UnavailableError: nobody answers at the address.
     """
-    # Counts of tasks and bytes of usage are nobody's business, and stand among our own lines.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its core warns, on standard error, about how Ray Data itself makes actors.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray  # noqa: PLC0415 - an extra, slow to import
-
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"address": place.address}
-    if place.address == LOCAL:
-        n_cpus = max(os.cpu_count() or 1, math.ceil(place.n_workers * place.cpus))
-        options |= {"num_cpus": n_cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    _check_reachable(place.address)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnavailableError(
-            f"no Ray cluster at {place.address!r}: {reason}; give the address of one, auto, or local", field="--ray"
-        ) from None
+    is_ours = connect(place.address, n_cpus=place.n_workers * place.cpus, field="--ray")
     try:
         yield
     finally:
-        ray.shutdown()
+        if is_ours:
+            import ray  # noqa: PLC0415 - an extra, slow to import
 
-
-def _check_reachable(address: str) -> None:
-    """Connects once and hangs up: Ray itself tries for minutes before it says that nobody is there.
-
-    Raises:
-        UnavailableError: nobody listens at an address of the form host:port.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UnavailableError(
-            f"no Ray cluster at {address!r}: {error.strerror or error}; give the address of one, auto, or local",
-            field="--ray",
-        ) from None
+            ray.shutdown()
 
 
 def _answers(job: RayJob, answered: Any) -> Iterator[Tally]:

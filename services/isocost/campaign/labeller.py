@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isocost.campaign.config import CampaignConfig
-from isocost.campaign.progress import Progress
 from isocost.campaign.source import FineTuneConfig, ModelSource
 from isocost.campaign.training import finish_run
 from isocost.client.labeler import Runner
 from isocost.client.trainer import TrainerClient
+from isocost.core.progress import Progress
 from isocost.resources.label import LabelledItem
 from isocost.resources.method import Head, Method, Stage, Tuning
 from isocost.resources.run import Example, RunSpec

@@ -18,7 +18,6 @@ from isocost.campaign.labeller import WeakLabeller, labels_to_show, make_labelle
 from isocost.campaign.pool import load_pool, load_test_examples
 from isocost.campaign.preflight import preflight
 from isocost.campaign.pricing import PriceList, price_sources
-from isocost.campaign.progress import Progress
 from isocost.campaign.purchase import Buyer
 from isocost.campaign.training import Training
 from isocost.client.budget import BudgetClient
@@ -26,6 +25,7 @@ from isocost.client.labeler import LabelerClient
 from isocost.client.trainer import TrainerClient
 from isocost.core.errors import InvalidArgumentError, NotFoundError
 from isocost.core.ids import canonical_json, content_digest
+from isocost.core.progress import Progress
 from isocost.economics.mixes import final_mixes, round_mixes
 from isocost.report.evidence import gather
 from isocost.report.weak_source import WeakSources, gather_weak_sources

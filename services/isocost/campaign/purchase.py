@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from isocost.campaign.channel import HumanChannel, LabelsAwaitedError
 from isocost.campaign.labeller import WeakLabeller
-from isocost.campaign.progress import Progress
 from isocost.client.budget import BudgetClient
 from isocost.client.labeler import LabelerClient
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import content_digest
+from isocost.core.progress import Progress
 from isocost.resources.campaign import Order, OrderState, Sharing
 from isocost.resources.label import Label, Purpose
 from isocost.resources.task import Item

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from isocost.campaign.config import CampaignConfig
 from isocost.campaign.powered import UNLABELLED_SET, powered_evaluation, unlabelled_examples
-from isocost.campaign.progress import Bar, Progress
 from isocost.client.budget import BudgetClient
 from isocost.client.trainer import TrainerClient
 from isocost.core.errors import FailedPreconditionError
+from isocost.core.progress import Bar, Progress
 from isocost.economics.calibration import Calibration
 from isocost.resources.label import LabelledItem, Purpose
 from isocost.resources.method import Method

@@ -13,8 +13,8 @@ from typing import Literal
 
 from isocost.campaign.config import CampaignConfig
 from isocost.campaign.loop import CampaignLoop, Services
-from isocost.campaign.progress import Progress
 from isocost.core.errors import FailedPreconditionError
+from isocost.core.progress import Progress
 from isocost.embedded.launcher import EmbeddedServices
 from isocost.embedded.signals import cancelled_by_signals
 from isocost.labeler.settings import LabelerSettings

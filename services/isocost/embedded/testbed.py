@@ -14,8 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
-from isocost.campaign.progress import Progress
 from isocost.core.errors import FailedPreconditionError
+from isocost.core.progress import Progress
 from isocost.embedded.launcher import EmbeddedServices
 from isocost.labeler.settings import LabelerSettings
 from isocost.microworld.claims import TASK_CHOICES, TASK_TEMPLATE, pool_frame, test_frame

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from isocost.client import LabelerClient, TrainerClient
 from isocost.core.errors import IsocostError
+from isocost.core.progress import Progress
 from isocost.resources.run import Run, RunSpec, RunState
 from isocost.sweep.config import WeakLabellerConfig
 from isocost.sweep.plan import SweepPlan
 from isocost.sweep.points import TEST_SET, Lists, PlannedRun, run_spec
 from isocost.sweep.pool import TaskPool
-from isocost.sweep.progress import Progress
 from isocost.sweep.results import (
     ResultRow,
     failed_row,

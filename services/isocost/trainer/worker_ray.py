@@ -5,10 +5,8 @@ Ray itself is imported only where the settings ask for it: it is an extra.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import secrets
 import socket
 import threading
 import time
@@ -19,27 +17,23 @@ from typing import Any
 
 import structlog
 
-from isocost.core.errors import FailedPreconditionError, UnavailableError
+from isocost.core.errors import FailedPreconditionError
 from isocost.core.ids import new_id
+from isocost.core.ray_cluster import connect, first_line
 from isocost.resources.run import RunProgress, RunSpec, StageResult
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.storage import write_file
 from isocost.trainer.worker import Failure, InProcessWorker, OnProgress, RunOutcome, Worker, WorkerLostError
 from isocost.trainer.worker_process import Ended, Report
 
-__all__ = ["LOCAL", "RayPool", "RayWorker", "TrainActor"]
+__all__ = ["RayPool", "RayWorker", "TrainActor"]
 
-#: Address that starts a cluster on this machine.
-LOCAL = "local"
-#: What connecting to a cluster may take.
-_CONNECT_SECONDS = 10.0
 #: How long an actor waits for news before it says that there are none: how soon a run is cancelled.
 _NEWS_SECONDS = 0.25
 #: After so long without a place for a worker the log says what it waits for.
 _PLACE_SECONDS = 30.0
 #: In the state folder: what a node must find there to show that it sees the same folder.
 _MARKER = ".shared"
-_FIELD = "ray_address"
 #: Settings of closed models, which are part of a run's identity. Their key is not: Ray shows what it passes on.
 _FINE_TUNING = "ISOCOST_FINE_TUNING_"
 _FINE_TUNING_KEY = f"{_FINE_TUNING}API_KEY"
@@ -135,7 +129,9 @@ class RayPool:
         state_dir = settings.state_dir.absolute()
         self._settings = settings.model_copy(update={"state_dir": state_dir, "n_threads": settings.worker_threads})
         self._marker = _write_marker(state_dir)
-        self._is_ours = _connect(settings)
+        self._is_ours = connect(
+            settings.ray_address, n_cpus=settings.n_workers * settings.cpus_per_run, field="ray_address"
+        )
 
     def open(self, index: int) -> Worker:
         """A worker on the cluster."""
@@ -168,7 +164,7 @@ class RayWorker:
             ended = self._execute(run_id, spec, on_progress, is_cancelled)
         except ray.exceptions.RayError as error:
             self.close()
-            raise WorkerLostError(f"on Ray died: {_reason(error)}") from None
+            raise WorkerLostError(f"on Ray died: {first_line(error)}") from None
         if ended.failure is not None:
             raise ended.failure.error()
         return ended.outcome
@@ -249,61 +245,3 @@ def _write_marker(state_dir: Path) -> str:
     marker = new_id("folder")
     write_file(state_dir / _MARKER, marker.encode())
     return marker
-
-
-def _connect(settings: TrainerSettings) -> bool:
-    """Connects to the cluster, or starts one; False where this process is connected already, which is used as it is.
-
-    Raises:
-        UnavailableError: nobody answers at the address.
-    """
-    # Counts of tasks and bytes of usage are nobody's business, and stand among our own lines.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its core warns, on standard error, about what it will do in later versions.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if settings.ray_address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
-        # Ray executes what anybody who reaches its ports sends, and not all of them are on loopback alone.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    import ray  # noqa: PLC0415 - an extra, slow to import
-
-    if ray.is_initialized():
-        return False
-    options: dict[str, Any] = {"address": settings.ray_address}
-    if settings.ray_address == LOCAL:
-        n_cpus = max(os.cpu_count() or 1, math.ceil(settings.n_workers * settings.cpus_per_run))
-        options |= {"num_cpus": n_cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    else:
-        _check_reachable(settings.ray_address)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _unreachable(settings.ray_address, _reason(error)) from None
-    return True
-
-
-def _check_reachable(address: str) -> None:
-    """Connects once and hangs up: Ray itself tries for minutes before it says that nobody is there.
-
-    Raises:
-        UnavailableError: nobody listens at an address of the form host:port.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _unreachable(address, error.strerror or str(error)) from None
-
-
-def _unreachable(address: str, reason: str) -> UnavailableError:
-    return UnavailableError(
-        f"no Ray cluster at {address!r}: {reason}; give the address of one, auto, or local", field=_FIELD
-    )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what Ray says, or the error's name where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

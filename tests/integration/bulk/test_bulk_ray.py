@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import psutil
-import pytest
 from polars.testing import assert_frame_equal
 
-ray = pytest.importorskip("ray")
+from tests.ray_cluster import RAY_MARKS
 
 OUT = "out"
 LABEL = ("label", "--input", "claims.csv", "--model", "microworld:weak", "--task", "claims.yaml", "--output", OUT)
-#: Ray's own files stay open until its processes are collected.
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster that several commands use: a start of it takes ten seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # Sockets of a cluster lie in its folder, and their names are short.
-        temporary = Path("/tmp") / f"isocost-ray-{os.getpid()}"
-        context = ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(temporary),
-            object_store_memory=200 << 20,
-        )
-        yield context.address_info["address"]
-        ray.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
+pytestmark = RAY_MARKS
 
 
 def options(cluster: str, *, part_rows: int = 200) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 import yaml
 
+from isocost.core.progress import SilentProgress
 from isocost.embedded.launcher import EmbeddedServices
 from isocost.labeler.settings import LabelerSettings
 from isocost.sweep.config import SweepConfig
 from isocost.sweep.plan import make_plan
-from isocost.sweep.progress import SilentProgress
 from isocost.sweep.runner import SweepOutcome, run_sweep
 from isocost.trainer.settings import TrainerSettings
 

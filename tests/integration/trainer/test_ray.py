@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,34 +26,11 @@ from tests.integration.trainer.test_service import ENDLESS, QUICK, make_spec, un
 from tests.integration.trainer.test_workers import until_second_stage, wait_for_end
 from tests.integration.trainer.weather import Server, finish
 from tests.integration.trainer.wide import facts, make_sweep, n_stages, n_trained, succeeded, wide
+from tests.ray_cluster import RAY_MARKS
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
-#: Ray's own files stay open until its processes are collected.
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster that several services use: a start of it takes ten seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # Sockets of a cluster lie in its folder, and their names are short.
-        temporary = Path("/tmp") / f"isocost-ray-{os.getpid()}"
-        context = ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(temporary),
-            object_store_memory=200 << 20,
-        )
-        yield context.address_info["address"]
-        ray.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
+pytestmark = RAY_MARKS
 
 
 def on_ray(state_dir: Path, cluster: str, **changes: Any) -> Server:

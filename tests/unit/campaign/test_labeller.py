@@ -8,8 +8,8 @@ import pytest
 
 from isocost.campaign.config import CampaignConfig
 from isocost.campaign.labeller import labels_to_show, make_labeller
-from isocost.campaign.progress import SilentProgress
 from isocost.core.errors import FailedPreconditionError
+from isocost.core.progress import SilentProgress
 from isocost.resources.label import Label, LabelledItem, one_hot
 from isocost.resources.run import Example, RunSpec, RunState
 from isocost.resources.task import Item

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from isocost.campaign.config import CampaignConfig, EvaluationConfig
-from isocost.campaign.progress import SilentProgress
 from isocost.campaign.training import Training
+from isocost.core.progress import SilentProgress
 from isocost.economics.calibration import Calibration, CalibrationMethod
 from isocost.economics.interval import wilson_interval
 from isocost.economics.ppi import powered_mean
