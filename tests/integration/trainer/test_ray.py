@@ -28,7 +28,7 @@ from tests.integration.trainer.weather import Server, finish
 from tests.integration.trainer.wide import facts, make_sweep, n_stages, n_trained, succeeded, wide
 from tests.ray_cluster import RAY_MARKS
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 pytestmark = RAY_MARKS
 
