@@ -43,14 +43,14 @@ from isocost.resources.method import Method, Recipe, Stage, StoppingRule
 from isocost.resources.run import EvaluationSet, Example, RunSpec, RunState
 from isocost.resources.task import LabelKind
 from isocost.tasks.model_path import resolve_model
-from isocost.trainer.classifier import Classifier, build_classifier, load_tokenizer, pad_token_id
-from isocost.trainer.early_stopping import EarlyStopping
-from isocost.trainer.holdout import split_holdout
-from isocost.trainer.inputs import Prompts, TokenInputs
-from isocost.trainer.loss import soft_cross_entropy
-from isocost.trainer.schedule import BatchOrder, Schedule
+from isocost.trainer.models.classifier import Classifier, build_classifier, load_tokenizer, pad_token_id
+from isocost.trainer.models.inputs import Prompts, TokenInputs
 from isocost.trainer.service import TrainerService
 from isocost.trainer.settings import TrainerSettings
+from isocost.trainer.stages.early_stopping import EarlyStopping
+from isocost.trainer.stages.holdout import split_holdout
+from isocost.trainer.stages.loss import soft_cross_entropy
+from isocost.trainer.stages.schedule import BatchOrder, Schedule
 
 _REPORT = Path("bench/trainer.json")
 _LIMITS = {"speedup": 10.0, "speedup_tuned": 2.0}

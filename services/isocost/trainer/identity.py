@@ -12,8 +12,8 @@ from isocost.resources.campaign import Sampling
 from isocost.resources.method import Method, Quantization, Stage, Tuning
 from isocost.resources.run import Example, RunSpec
 from isocost.resources.task import LabelKind
-from isocost.trainer.base_model import BaseModel
 from isocost.trainer.examples import ExampleList, ExampleStore, joined
+from isocost.trainer.models.base_model import BaseModel
 
 __all__ = ["PlannedStage", "ResolvedRun", "resolve_run"]
 

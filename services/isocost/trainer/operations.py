@@ -18,14 +18,14 @@ import structlog
 
 from isocost.core.errors import FailedPreconditionError, IsocostError, NotFoundError
 from isocost.resources.run import Run, RunProgress, RunSpec, RunState, StageResult
-from isocost.trainer.base_model import BaseModelFinder
 from isocost.trainer.disk import prune
 from isocost.trainer.examples import ExampleList, ExampleStore
 from isocost.trainer.identity import ResolvedRun, resolve_run
-from isocost.trainer.queue import RunQueue
+from isocost.trainer.models.base_model import BaseModelFinder
 from isocost.trainer.run_store import RunStore
 from isocost.trainer.settings import TrainerSettings
-from isocost.trainer.worker import (
+from isocost.trainer.workers.queue import RunQueue
+from isocost.trainer.workers.worker import (
     RunOutcome,
     UnexpectedError,
     Worker,

@@ -15,20 +15,20 @@ import torch
 from isocost.resources.observation import Evaluation
 from isocost.resources.run import Example, RunProgress, StageResult
 from isocost.tasks.model_path import RUN_FILE
-from isocost.trainer.checkpoint import StageCheckpoint
-from isocost.trainer.classifier import Classifier
 from isocost.trainer.evaluation import evaluate, write_predictions
 from isocost.trainer.examples import ExampleList
 from isocost.trainer.identity import PlannedStage, ResolvedRun
-from isocost.trainer.inputs import Inputs, Prompts, SelectedInputs
-from isocost.trainer.prediction import Cancelled, predict
-from isocost.trainer.run_model import RunModel
+from isocost.trainer.models.classifier import Classifier
+from isocost.trainer.models.inputs import Inputs, Prompts, SelectedInputs
+from isocost.trainer.models.prediction import Cancelled, predict
+from isocost.trainer.models.run_model import RunModel
 from isocost.trainer.run_store import RunStore
 from isocost.trainer.settings import TrainerSettings
-from isocost.trainer.stage import StageOutcome, train_stage
-from isocost.trainer.stage_store import StageStore
+from isocost.trainer.stages.checkpoint import StageCheckpoint
+from isocost.trainer.stages.stage import StageOutcome, train_stage
+from isocost.trainer.stages.stage_store import StageStore
+from isocost.trainer.stages.uncertainty import most_uncertain
 from isocost.trainer.storage import new_folder
-from isocost.trainer.uncertainty import most_uncertain
 
 __all__ = ["RunExecutor", "RunResult"]
 

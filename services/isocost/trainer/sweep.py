@@ -11,7 +11,7 @@ import structlog
 from isocost.core.errors import FailedPreconditionError, IsocostError
 from isocost.resources.run import Run, RunSpec, RunState
 from isocost.trainer.operations import Operations
-from isocost.trainer.worker import first_line
+from isocost.trainer.workers.worker import first_line
 from isocost.v1 import trainer_service_pb2 as pb
 
 __all__ = ["Sweep"]

@@ -11,11 +11,11 @@ import torch
 
 from isocost.resources.method import Method, Recipe, Stage, Tuning
 from isocost.resources.task import LabelKind
-from isocost.trainer.checkpoint import StageCheckpoint
-from isocost.trainer.classifier import Classifier, build_classifier, load_tokenizer
-from isocost.trainer.inputs import Prompts, TokenInputs
-from isocost.trainer.prediction import Cancelled
-from isocost.trainer.stage import StageOutcome, train_stage
+from isocost.trainer.models.classifier import Classifier, build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Prompts, TokenInputs
+from isocost.trainer.models.prediction import Cancelled
+from isocost.trainer.stages.checkpoint import StageCheckpoint
+from isocost.trainer.stages.stage import StageOutcome, train_stage
 from tests.integration.trainer.weather import N_TOKENS_MAX, RECIPE, Bench, llama_task, make_examples, sequential
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ import pytest
 import torch
 import transformers
 
-from isocost.trainer.base_model import BaseModelFinder
-from isocost.trainer.features import FeatureStore
-from isocost.trainer.inputs import Prompts
-from isocost.trainer.prediction import Cancelled
+from isocost.trainer.models.base_model import BaseModelFinder
+from isocost.trainer.models.features import FeatureStore
+from isocost.trainer.models.inputs import Prompts
+from isocost.trainer.models.prediction import Cancelled
 from tests.integration.trainer.weather import N_TOKENS_MAX, bert_task, make_examples, make_tokenizer
 
 

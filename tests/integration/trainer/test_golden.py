@@ -13,9 +13,9 @@ import torch
 
 from isocost.resources.method import Head, Method, Recipe, Stage, Tuning
 from isocost.resources.task import LabelKind
-from isocost.trainer.classifier import build_classifier, load_tokenizer
-from isocost.trainer.inputs import Prompts, TokenInputs
-from isocost.trainer.stage import train_stage
+from isocost.trainer.models.classifier import build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Prompts, TokenInputs
+from isocost.trainer.stages.stage import train_stage
 from tests.integration.trainer.weather import N_TOKENS_MAX, RECIPE, llama_task, make_examples
 
 SHORT = replace(RECIPE, learning_rate=3e-3, max_examples=32 * 8)

@@ -9,8 +9,8 @@ import torch
 
 from isocost.resources.method import Head, Quantization
 from isocost.resources.task import LabelKind
-from isocost.trainer.classifier import build_classifier, load_tokenizer
-from isocost.trainer.prediction import Cancelled
+from isocost.trainer.models.classifier import build_classifier, load_tokenizer
+from isocost.trainer.models.prediction import Cancelled
 from tests.integration.trainer.weather import Bench, llama_task, make_examples, sequential
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from isocost.core.errors import FailedPreconditionError
-from isocost.trainer.classifier import Classifier, build_classifier, load_tokenizer
-from isocost.trainer.inputs import Batch, Prompts, TokenInputs
-from isocost.trainer.prediction import predict
-from isocost.trainer.shared_prefix import PrefixStates
-from isocost.trainer.stage import train_stage
+from isocost.trainer.models.classifier import Classifier, build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Batch, Prompts, TokenInputs
+from isocost.trainer.models.prediction import predict
+from isocost.trainer.models.shared_prefix import PrefixStates
+from isocost.trainer.stages.stage import train_stage
 from tests.integration.trainer.weather import N_TOKENS_MAX, RECIPE, llama_task, make_examples, sequential
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from isocost.economics.measurement import measure
 from isocost.resources.campaign import Sampling
 from isocost.resources.method import Head, Method, Quantization, Stage, Tuning
 from isocost.resources.task import LabelKind
-from isocost.trainer.uncertainty import most_uncertain
+from isocost.trainer.stages.uncertainty import most_uncertain
 from tests.integration.trainer.weather import RECIPE, Bench, llama_task, make_examples
 
 QUICK = replace(RECIPE, max_examples=1600)

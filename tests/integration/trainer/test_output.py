@@ -19,7 +19,7 @@ from isocost.resources.method import Head, Method, Tuning
 from isocost.resources.run import RunSpec
 from isocost.resources.task import LabelKind
 from isocost.tasks.choices import choice_token_ids
-from isocost.trainer.features import pool
+from isocost.trainer.models.features import pool
 from tests.integration.trainer.weather import RECIPE, Bench, bert_task, llama_task, make_examples, sequential
 
 QUICK = replace(RECIPE, max_examples=640)

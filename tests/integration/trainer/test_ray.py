@@ -20,7 +20,7 @@ from isocost.resources.method import Method, Stage
 from isocost.resources.run import RunState
 from isocost.resources.task import LabelKind
 from isocost.trainer.service import TrainerService
-from isocost.trainer.worker_ray import TrainActor
+from isocost.trainer.workers.worker_ray import TrainActor
 from tests.integration.trainer.test_kill import LONG
 from tests.integration.trainer.test_service import ENDLESS, QUICK, make_spec, until_training
 from tests.integration.trainer.test_workers import until_second_stage, wait_for_end
@@ -158,6 +158,6 @@ async def test_an_address_where_nobody_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_without_ray_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.setattr("isocost.trainer.worker_ray.find_spec", lambda name: None)
+    monkeypatch.setattr("isocost.trainer.workers.worker_ray.find_spec", lambda name: None)
     with pytest.raises(FailedPreconditionError, match=r"executor: ray, but Ray is not installed; run pip install"):
         await TrainerService(on_ray(tmp_path, "auto").settings).start()

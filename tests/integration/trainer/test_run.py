@@ -13,11 +13,11 @@ from isocost.resources.label import one_hot
 from isocost.resources.method import Head, Method, Stage, Tuning
 from isocost.resources.run import Example
 from isocost.resources.task import LabelKind
-from isocost.trainer.classifier import build_classifier, load_tokenizer
-from isocost.trainer.inputs import Prompts, TokenInputs
-from isocost.trainer.prediction import Cancelled
-from isocost.trainer.stage import train_stage
-from isocost.trainer.stage_store import StageStore
+from isocost.trainer.models.classifier import build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Prompts, TokenInputs
+from isocost.trainer.models.prediction import Cancelled
+from isocost.trainer.stages.stage import train_stage
+from isocost.trainer.stages.stage_store import StageStore
 from tests.integration.trainer.weather import (
     N_TOKENS_MAX,
     RECIPE,

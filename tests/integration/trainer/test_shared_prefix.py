@@ -12,10 +12,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 from isocost.resources.method import Head, Method, Stage
 from isocost.resources.run import Example
 from isocost.resources.task import LabelKind
-from isocost.trainer.classifier import Classifier, build_classifier, load_tokenizer
-from isocost.trainer.inputs import Prompts, TokenInputs, by_prefix
-from isocost.trainer.prediction import predict
-from isocost.trainer.stage import train_stage
+from isocost.trainer.models.classifier import Classifier, build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Prompts, TokenInputs, by_prefix
+from isocost.trainer.models.prediction import predict
+from isocost.trainer.stages.stage import train_stage
 from tests.integration.trainer.weather import (
     N_TOKENS_MAX,
     RECIPE,

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from isocost.resources.method import Head, Recipe
-from isocost.trainer.classifier import Classifier, build_classifier, load_tokenizer
-from isocost.trainer.holdout import split_holdout
-from isocost.trainer.inputs import Batch, Prompts, TokenInputs
-from isocost.trainer.loss import soft_cross_entropy
-from isocost.trainer.stage import StageOutcome, train_stage
+from isocost.trainer.models.classifier import Classifier, build_classifier, load_tokenizer
+from isocost.trainer.models.inputs import Batch, Prompts, TokenInputs
+from isocost.trainer.stages.holdout import split_holdout
+from isocost.trainer.stages.loss import soft_cross_entropy
+from isocost.trainer.stages.stage import StageOutcome, train_stage
 from tests.integration.trainer.weather import N_TOKENS_MAX, RECIPE, llama_task, make_examples, sequential
 
 CPU = torch.device("cpu")

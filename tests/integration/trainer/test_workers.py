@@ -37,8 +37,8 @@ from tests.integration.trainer.wide import (
 DOOMED_SEED = 666
 KILLER = f"""
 import os, signal, sys
-if "isocost.trainer.worker_main" in sys.orig_argv:
-    from isocost.trainer.worker import InProcessWorker
+if "isocost.trainer.workers.worker_main" in sys.orig_argv:
+    from isocost.trainer.workers.worker import InProcessWorker
     execute = InProcessWorker.execute
     def killing(self, run_id, spec, *others):
         if spec.seed == {DOOMED_SEED}:

@@ -20,9 +20,9 @@ from isocost.resources.label import one_hot
 from isocost.resources.method import Method, Recipe, Stage
 from isocost.resources.run import EvaluationSet, Example, Run, RunProgress, RunSpec, StageResult
 from isocost.resources.task import LabelKind, Task
-from isocost.trainer.base_model import BaseModelFinder
 from isocost.trainer.examples import ExampleListBuilder, ExampleStore
 from isocost.trainer.identity import ResolvedRun, resolve_run
+from isocost.trainer.models.base_model import BaseModelFinder
 from isocost.trainer.run import RunExecutor, RunResult
 from isocost.trainer.service import TrainerService
 from isocost.trainer.settings import TrainerSettings

@@ -72,7 +72,7 @@ def worker_processes(parent: int | None = None) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(parent).children(recursive=True):
         try:
-            if "isocost.trainer.worker_main" in process.cmdline():
+            if "isocost.trainer.workers.worker_main" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from isocost.resources.method import StoppingRule
-from isocost.trainer.early_stopping import EarlyStopping
+from isocost.trainer.stages.early_stopping import EarlyStopping
 
 
 def _follow(

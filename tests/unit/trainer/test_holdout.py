@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from isocost.resources.label import one_hot
 from isocost.resources.run import Example
-from isocost.trainer.holdout import split_holdout
+from isocost.trainer.stages.holdout import split_holdout
 
 
 def _examples(choices: list[int], n_choices: int = 2) -> list[Example]:

@@ -14,9 +14,9 @@ from isocost.resources.label import one_hot
 from isocost.resources.method import Head, Method, Recipe, Stage, Tuning
 from isocost.resources.run import EvaluationSet, Example, RunSpec
 from isocost.resources.task import LabelKind, Task
-from isocost.trainer.base_model import BaseModelFinder
 from isocost.trainer.examples import ExampleListBuilder, ExampleStore
 from isocost.trainer.identity import ResolvedRun, resolve_run
+from isocost.trainer.models.base_model import BaseModelFinder
 
 WEAK, HUMAN = Stage(LabelKind.WEAK), Stage(LabelKind.HUMAN)
 METHOD = Method("sequential_sft", (WEAK, HUMAN))

@@ -9,8 +9,8 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.resources.label import one_hot
 from isocost.resources.run import Example
 from isocost.resources.task import Task
-from isocost.trainer.inputs import Prompts, TokenInputs
-from isocost.trainer.prediction import batches_by_length
+from isocost.trainer.models.inputs import Prompts, TokenInputs
+from isocost.trainer.models.prediction import batches_by_length
 from tests.integration.trainer.weather import make_tokenizer
 
 TASK = Task("weather", "text : {text} answer :", ("yes", "no"))

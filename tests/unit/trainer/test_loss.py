@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocost.resources.method import Recipe
-from isocost.trainer.loss import confidence_share, harden, soft_cross_entropy, stage_loss
+from isocost.trainer.stages.loss import confidence_share, harden, soft_cross_entropy, stage_loss
 
 
 def _burns(logits: torch.Tensor, labels: torch.Tensor, share: float) -> torch.Tensor:

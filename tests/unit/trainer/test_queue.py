@@ -7,7 +7,7 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis import given
 
-from isocost.trainer.queue import RunQueue
+from isocost.trainer.workers.queue import RunQueue
 
 
 def test_first_come_first_served() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isocost.resources.method import Recipe
-from isocost.trainer.schedule import Schedule
+from isocost.trainer.stages.schedule import Schedule
 
 
 @pytest.mark.parametrize(

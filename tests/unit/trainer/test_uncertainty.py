@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from isocost.trainer.uncertainty import most_uncertain
+from isocost.trainer.stages.uncertainty import most_uncertain
 
 
 def _probabilities(n_items: int, n_choices: int, seed: int) -> np.ndarray:

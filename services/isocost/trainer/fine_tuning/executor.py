@@ -30,8 +30,8 @@ from isocost.trainer.fine_tuning.http import ApiHttp, RefusedError
 from isocost.trainer.fine_tuning.jobs import FineTuningJobs, JobOrder
 from isocost.trainer.fine_tuning.outcome import FineTunedModel, FineTunedModelStore
 from isocost.trainer.fine_tuning.settings import FineTuningSettings
-from isocost.trainer.holdout import Split, split_holdout
 from isocost.trainer.identity import PlannedStage, ResolvedRun
+from isocost.trainer.stages.holdout import Split, split_holdout
 from isocost.trainer.storage import new_folder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class FineTuningExecutor:
             while True:
                 if is_cancelled():
                     # Its module imports torch, for which nothing else here has a use.
-                    from isocost.trainer.prediction import Cancelled  # noqa: PLC0415
+                    from isocost.trainer.models.prediction import Cancelled  # noqa: PLC0415
 
                     raise Cancelled
                 if left_seconds <= 0:

@@ -12,11 +12,11 @@ from isocost.resources.label import one_hot
 from isocost.resources.method import Method, Stage
 from isocost.resources.run import EvaluationSet, Example, RunProgress, RunSpec, StageResult
 from isocost.resources.task import LabelKind, Task
-from isocost.trainer.base_model import BaseModelFinder
 from isocost.trainer.examples import ExampleListBuilder, ExampleStore
 from isocost.trainer.fine_tuning.executor import FineTuningExecutor
 from isocost.trainer.fine_tuning.settings import FineTuningSettings
 from isocost.trainer.identity import ResolvedRun, resolve_run
+from isocost.trainer.models.base_model import BaseModelFinder
 from tests.integration.trainer.fine_tuning.fake_api import BASE_MODEL, KEY
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from isocost.resources.method import Method, Recipe, Stage
 from isocost.resources.run import Example
 from isocost.resources.task import LabelKind, Task
 from isocost.trainer.fine_tuning.http import RefusedError
-from isocost.trainer.prediction import Cancelled
+from isocost.trainer.models.prediction import Cancelled
 from tests.integration.trainer.fine_tuning.fake_api import BASE_MODEL, KEY, FakeApi, Fault
 from tests.integration.trainer.fine_tuning.scene import HUMAN, SEQUENTIAL, TASK, TEST, WEAK, Scene, make_examples
 

@@ -12,8 +12,8 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.resources.campaign import Sampling
 from isocost.resources.method import Head, Method, Quantization, Recipe, Stage, Tuning
 from isocost.resources.task import LabelKind
-from isocost.trainer.base_model import BaseModel, BaseModelFinder
 from isocost.trainer.fine_tuning.settings import FineTuningSettings
+from isocost.trainer.models.base_model import BaseModel, BaseModelFinder
 
 METHOD = Method("human_sft", (Stage(LabelKind.HUMAN),))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from isocost.trainer.stage import StageOutcome
+from isocost.trainer.stages.stage import StageOutcome
 from isocost.trainer.storage import new_folder
 
 __all__ = ["StageStore"]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from isocost.trainer.classifier import Classifier
-from isocost.trainer.inputs import Batch, Inputs, by_prefix
-from isocost.trainer.memory import halves, is_out_of_memory
-from isocost.trainer.shared_prefix import PrefixStates
+from isocost.trainer.models.classifier import Classifier
+from isocost.trainer.models.inputs import Batch, Inputs, by_prefix
+from isocost.trainer.models.memory import halves, is_out_of_memory
+from isocost.trainer.models.shared_prefix import PrefixStates
 
 __all__ = ["Cancelled", "batches_by_length", "on_device", "predict"]
 

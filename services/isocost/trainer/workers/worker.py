@@ -11,9 +11,9 @@ from isocost.core import errors
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, IsocostError
 from isocost.resources.observation import Evaluation
 from isocost.resources.run import RunProgress, RunSpec, StageResult
-from isocost.trainer.base_model import BaseModelFinder
 from isocost.trainer.examples import ExampleStore
 from isocost.trainer.identity import resolve_run
+from isocost.trainer.models.base_model import BaseModelFinder
 from isocost.trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def open_pool(settings: TrainerSettings) -> WorkerPool:
         UnavailableError: the Ray cluster cannot be reached.
     """
     if settings.executor == "ray":
-        from isocost.trainer.worker_ray import RayPool  # noqa: PLC0415 - an extra
+        from isocost.trainer.workers.worker_ray import RayPool  # noqa: PLC0415 - an extra
 
         return RayPool(settings)
     return _LocalPool(settings)
@@ -121,7 +121,7 @@ class _LocalPool:
         """A worker on this machine."""
         if self._settings.n_workers == 1:
             return InProcessWorker(self._settings)
-        from isocost.trainer.worker_process import ProcessWorker  # noqa: PLC0415 - imports this module
+        from isocost.trainer.workers.worker_process import ProcessWorker  # noqa: PLC0415 - imports this module
 
         return ProcessWorker(self._settings, index)
 
@@ -149,7 +149,7 @@ class InProcessWorker:
     ) -> RunOutcome | None:
         """Executes a run."""
         # Imports torch: several seconds, and not before somebody trains.
-        from isocost.trainer.prediction import Cancelled  # noqa: PLC0415
+        from isocost.trainer.models.prediction import Cancelled  # noqa: PLC0415
 
         resolved = resolve_run(spec, self._finder.find(spec.base_model), self._examples)
         if resolved.run_id != run_id:

@@ -25,8 +25,8 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.resources.method import Head, Method, Quantization, Tuning
 from isocost.resources.task import Task
 from isocost.tasks.choices import choice_token_ids
-from isocost.trainer.inputs import Batch
-from isocost.trainer.shared_prefix import PrefixStates, compute_prefix, prefix_arguments, takes_prefix
+from isocost.trainer.models.inputs import Batch
+from isocost.trainer.models.shared_prefix import PrefixStates, compute_prefix, prefix_arguments, takes_prefix
 
 __all__ = [
     "Classifier",

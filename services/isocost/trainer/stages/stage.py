@@ -18,15 +18,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from isocost.resources.method import Recipe, StoppingRule
 from isocost.resources.run import Example
-from isocost.trainer.checkpoint import StageCheckpoint
-from isocost.trainer.classifier import Classifier
-from isocost.trainer.holdout import split_holdout
-from isocost.trainer.inputs import Batch, Inputs, by_prefix
-from isocost.trainer.loss import stage_loss
-from isocost.trainer.memory import halves, is_out_of_memory
-from isocost.trainer.prediction import Cancelled, on_device
-from isocost.trainer.schedule import BatchOrder, Schedule
-from isocost.trainer.watch import Watch
+from isocost.trainer.models.classifier import Classifier
+from isocost.trainer.models.inputs import Batch, Inputs, by_prefix
+from isocost.trainer.models.memory import halves, is_out_of_memory
+from isocost.trainer.models.prediction import Cancelled, on_device
+from isocost.trainer.stages.checkpoint import StageCheckpoint
+from isocost.trainer.stages.holdout import split_holdout
+from isocost.trainer.stages.loss import stage_loss
+from isocost.trainer.stages.schedule import BatchOrder, Schedule
+from isocost.trainer.stages.watch import Watch
 
 __all__ = ["StageOutcome", "train_stage"]
 

@@ -1,4 +1,4 @@
-"""The program of a worker's process: `python -m isocost.trainer.worker_main DESCRIPTOR INDEX`.
+"""The program of a worker's process: `python -m isocost.trainer.workers.worker_main DESCRIPTOR INDEX`.
 
 The descriptor is its end of a pipe, over which it is first sent the settings, then one run after another.
 """
@@ -13,8 +13,8 @@ import threading
 from multiprocessing.connection import Connection
 
 from isocost.resources.run import RunProgress, StageResult
-from isocost.trainer.worker import Failure, InProcessWorker
-from isocost.trainer.worker_process import Ended, Execute, Report
+from isocost.trainer.workers.worker import Failure, InProcessWorker
+from isocost.trainer.workers.worker_process import Ended, Execute, Report
 
 __all__ = ["main"]
 

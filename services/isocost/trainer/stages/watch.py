@@ -18,12 +18,12 @@ from isocost.core.errors import FailedPreconditionError
 from isocost.economics.roc import area_interval
 from isocost.resources.method import Recipe
 from isocost.resources.run import Example
-from isocost.trainer.checkpoint import Checkpoint, StageCheckpoint
-from isocost.trainer.classifier import Classifier
-from isocost.trainer.early_stopping import EarlyStopping
-from isocost.trainer.inputs import Inputs, SelectedInputs
-from isocost.trainer.prediction import predict
-from isocost.trainer.schedule import Schedule
+from isocost.trainer.models.classifier import Classifier
+from isocost.trainer.models.inputs import Inputs, SelectedInputs
+from isocost.trainer.models.prediction import predict
+from isocost.trainer.stages.checkpoint import Checkpoint, StageCheckpoint
+from isocost.trainer.stages.early_stopping import EarlyStopping
+from isocost.trainer.stages.schedule import Schedule
 
 __all__ = ["Watch"]
 

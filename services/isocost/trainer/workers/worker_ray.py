@@ -23,8 +23,8 @@ from isocost.core.ray_cluster import connect, first_line
 from isocost.resources.run import RunProgress, RunSpec, StageResult
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.storage import write_file
-from isocost.trainer.worker import Failure, InProcessWorker, OnProgress, RunOutcome, Worker, WorkerLostError
-from isocost.trainer.worker_process import Ended, Report
+from isocost.trainer.workers.worker import Failure, InProcessWorker, OnProgress, RunOutcome, Worker, WorkerLostError
+from isocost.trainer.workers.worker_process import Ended, Report
 
 __all__ = ["RayPool", "RayWorker", "TrainActor"]
 

@@ -15,7 +15,7 @@ import structlog
 
 from isocost.resources.run import RunProgress, RunSpec, StageResult
 from isocost.trainer.settings import TrainerSettings
-from isocost.trainer.worker import Failure, OnProgress, RunOutcome, WorkerLostError
+from isocost.trainer.workers.worker import Failure, OnProgress, RunOutcome, WorkerLostError
 
 __all__ = ["Cancel", "Ended", "Execute", "ProcessWorker", "Report"]
 
@@ -104,7 +104,14 @@ class ProcessWorker:
     def _start(self) -> Connection:
         ours, theirs = Pipe()
         # A process of its own program, not a copy of this one: what it inherits is the pipe and the environment.
-        command = [sys.executable, "-P", "-m", "isocost.trainer.worker_main", str(theirs.fileno()), str(self._index)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "isocost.trainer.workers.worker_main",
+            str(theirs.fileno()),
+            str(self._index),
+        ]
         threads = {"OMP_NUM_THREADS": str(self._settings.n_threads)}
         with contextlib.closing(theirs):
             self._process = subprocess.Popen(

@@ -10,8 +10,10 @@ import torch
 
 from isocost.resources.method import Head, Method, Tuning
 from isocost.tasks.choices import ChoiceTree
-from isocost.trainer.base_model import BaseModel
-from isocost.trainer.classifier import (
+from isocost.trainer.examples import ExampleList
+from isocost.trainer.identity import ResolvedRun
+from isocost.trainer.models.base_model import BaseModel
+from isocost.trainer.models.classifier import (
     Classifier,
     build_classifier,
     build_head,
@@ -20,10 +22,8 @@ from isocost.trainer.classifier import (
     pad_token_id,
     truncate,
 )
-from isocost.trainer.examples import ExampleList
-from isocost.trainer.features import FeatureStore
-from isocost.trainer.identity import ResolvedRun
-from isocost.trainer.inputs import FeatureInputs, Inputs, Prompts, TokenInputs
+from isocost.trainer.models.features import FeatureStore
+from isocost.trainer.models.inputs import FeatureInputs, Inputs, Prompts, TokenInputs
 from isocost.trainer.storage import new_folder
 
 __all__ = ["RunModel"]

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from isocost.trainer.base_model import BaseModel
-from isocost.trainer.classifier import loading
-from isocost.trainer.inputs import TokenInputs
-from isocost.trainer.prediction import Cancelled, batches_by_length, on_device
+from isocost.trainer.models.base_model import BaseModel
+from isocost.trainer.models.classifier import loading
+from isocost.trainer.models.inputs import TokenInputs
+from isocost.trainer.models.prediction import Cancelled, batches_by_length, on_device
 from isocost.trainer.storage import write_file
 
 __all__ = ["FeatureStore", "pool"]

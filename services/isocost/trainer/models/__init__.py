@@ -1,0 +1,1 @@
+"""Base models and classifiers on them: what they read, what they answer."""
