@@ -11,7 +11,7 @@ from isocost.campaign.source import ModelSource
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.task import Item, Task
 from isocost.tasks.choices import ChoiceTree, answer_separator, choice_token_ids
-from isocost.tasks.model_path import adapter_base_model, is_adapter, resolve_model
+from isocost.tasks.model_path import REMOTE_PREFIX, adapter_base_model, is_adapter, resolve_model
 from isocost.tasks.prompt import PromptEncoder
 
 __all__ = ["preflight"]
@@ -31,10 +31,12 @@ def preflight(config: CampaignConfig, items: Sequence[Item]) -> dict[str, int]:
         InvalidArgumentError: names the model, the choice or the item.
     """
     task = config.task.task()
-    tokenizer, max_tokens = _load_tokenizer(config.strong_model, "strong_model")
-    if config.method.head == "language_model":
-        choice_token_ids(tokenizer, task)
-    _longest_prompt(PromptEncoder(tokenizer, task, max_tokens=max_tokens), items, "strong_model")
+    # Of a model behind an API there is no tokenizer; what it cannot read, the API says.
+    if not config.strong_model.startswith(REMOTE_PREFIX):
+        tokenizer, max_tokens = _load_tokenizer(config.strong_model, "strong_model")
+        if config.method.head == "language_model":
+            choice_token_ids(tokenizer, task)
+        _longest_prompt(PromptEncoder(tokenizer, task, max_tokens=max_tokens), items, "strong_model")
     return {section.name: _label_tokens_max(section, section.task(task), items) for section in config.models}
 
 

@@ -7,11 +7,20 @@ from pathlib import Path
 
 from isocost.core.errors import InvalidArgumentError
 
-__all__ = ["ADAPTER_CONFIG", "MICROWORLD_PREFIX", "RUN_FILE", "adapter_base_model", "is_adapter", "resolve_model"]
+__all__ = [
+    "ADAPTER_CONFIG",
+    "MICROWORLD_PREFIX",
+    "REMOTE_PREFIX",
+    "RUN_FILE",
+    "adapter_base_model",
+    "is_adapter",
+    "resolve_model",
+]
 
 #: `microworld:strong` and `microworld:weak` name the models carried in the package.
 MICROWORLD_PREFIX = "microworld:"
-
+#: `openai:NAME` names a model behind the fine-tuning API.
+REMOTE_PREFIX = "openai:"
 
 #: What peft writes beside an adapter's weights, and what a finished run writes beside its model.
 ADAPTER_CONFIG = "adapter_config.json"

@@ -108,3 +108,10 @@ def test_an_adapter_is_read_with_its_base_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(InvalidArgumentError, match="cannot be read"):
         preflight(_config(model=str(tmp_path)), items)
+
+
+def test_a_strong_model_behind_an_api_has_no_tokenizer_to_check() -> None:
+    config = _config().model_copy(update={"strong_model": "openai:gpt-4o-mini"})
+    assert preflight(config, [Item("i", {"text": "red"})])["weak"] > 0
+    with pytest.raises(InvalidArgumentError, match="strong_model"):
+        preflight(config.model_copy(update={"strong_model": "opendai:gpt-4o-mini"}), [Item("i", {"text": "red"})])

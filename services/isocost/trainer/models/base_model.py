@@ -15,13 +15,11 @@ from isocost.core.errors import InvalidArgumentError
 from isocost.core.ids import content_digest
 from isocost.resources.campaign import Sampling
 from isocost.resources.method import Head, Method, Quantization, Tuning
-from isocost.tasks.model_path import resolve_model
+from isocost.tasks.model_path import REMOTE_PREFIX, resolve_model
 from isocost.trainer.fine_tuning.settings import FineTuningSettings
 
-__all__ = ["REMOTE_PREFIX", "BaseModel", "BaseModelFinder"]
+__all__ = ["BaseModel", "BaseModelFinder"]
 
-#: `openai:NAME` names a model behind the fine-tuning API.
-REMOTE_PREFIX = "openai:"
 #: Counts the versions of what is sent to the API whose results differ.
 _REMOTE_VERSION = 1
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}\Z")
