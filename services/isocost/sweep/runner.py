@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["SweepOutcome", "run_sweep"]
 _WRITE_INTERVAL_SECONDS = 5.0
 #: Lines said on the way, for whoever sees no bar.
 _N_REPORTS = 10
+#: Runs that fail for the same reason are told of so often.
+_N_ALIKE_SAID = 3
 
 _ListKey = tuple[str, str, int, str]
 
@@ -206,6 +209,7 @@ async def _train(book: _Book, specs: Sequence[RunSpec], trainer: TrainerClient, 
     if not specs:
         return
     n_done, n_reported = 0, 0
+    n_alike: Counter[str] = Counter()
     with progress.bar("runs", len(specs)) as bar:
         async for news in trainer.sweep(specs):
             note = ""
@@ -213,7 +217,12 @@ async def _train(book: _Book, specs: Sequence[RunSpec], trainer: TrainerClient, 
                 row = await book.record(news.run.spec, news.run, trainer)
                 note = _describe(row) if row else ""
                 if row is not None and row.error:
-                    progress.say(f"{_describe(row)}: {row.state}: {row.error}")
+                    n_alike[row.error] += 1
+                    if n_alike[row.error] <= _N_ALIKE_SAID:
+                        more = (
+                            "; others that end alike are in the results" if n_alike[row.error] == _N_ALIKE_SAID else ""
+                        )
+                        progress.say(f"{_describe(row)}: {row.state}: {row.error}{more}")
             n_ended = news.n_succeeded + news.n_failed
             left = f"{news.n_failed} failed, " if news.n_failed else ""
             left += f"about {_duration(news.eta_seconds)} left" if news.eta_seconds else ""

@@ -19,6 +19,7 @@ from isocost.cli.sweep_view import print_sweep, print_written
 from isocost.core.errors import InvalidArgumentError
 from isocost.sweep.config_file import load_config
 from isocost.sweep.plan import SweepPlan, make_plan
+from isocost.sweep.preflight import check_models
 from isocost.sweep.runner import SweepOutcome
 
 __all__ = ["EXIT_RUNS_FAILED", "sweep"]
@@ -58,6 +59,8 @@ def sweep(
     if trainer is not None and n_workers is not None:
         raise InvalidArgumentError("--n-workers", "is for the trainer in this process; leave it out with --trainer")
     config = load_config(spec, data=data)
+    if not dry_run:
+        check_models(config, trains_here=trainer is None, labels_here=labeler is None)
     with console.status("reading the data"):
         plan = make_plan(config)
     _print_plan(plan)
