@@ -142,6 +142,8 @@ def run_spec(config: SweepConfig, run: PlannedRun, lists: Lists) -> RunSpec:
         n_human=run.trained.n_human,
         seed=run.seed,
         evaluation_sets=(EvaluationSet(TEST_SET, lists.test_digest),),
+        # A sweep is about accuracies: thousands of models written out would be in nobody's interest.
+        discard_output=True,
     )
 
 

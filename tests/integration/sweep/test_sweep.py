@@ -37,6 +37,8 @@ def test_every_run_is_a_row(finished: Path) -> None:
     assert accuracies.n_unique() == 1
     # The carried weak model is right on three of four claims.
     assert 0.6 < accuracies[0] < 0.9
+    # Accuracies are what a sweep is for: no weights are written out.
+    assert not list(finished.rglob("output"))
     assert rows.filter(pl.col("n_weak") == 0)["weak_label_accuracy"].is_null().all()
 
 
