@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ def method_tables(best: pl.DataFrame, first: Sequence[str], currency: str) -> li
         first: Methods that stand first, in their order; others follow by name.
         currency: Of prices and budgets.
     """
-    methods = [*first, *sorted(set(best["method"]) - set(first))]
+    methods = [*first, *sorted(set(best["method"]) - set(first), key=_by_number)]
     tables = []
     for price in sorted(best["weak_price"].unique(), reverse=True):
         priced = best.filter(pl.col("weak_price") == price)
@@ -107,6 +108,11 @@ def method_tables(best: pl.DataFrame, first: Sequence[str], currency: str) -> li
             )
         )
     return tables
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts 2 shots before 8 and 8 before 32."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def best_cell(row: dict[str, object]) -> BestCell:
