@@ -240,7 +240,10 @@ EACH = [
 @pytest.mark.parametrize("fault", [Fault(FaultKind.REFUSE), *EACH], ids=lambda fault: str(fault.kind.value))
 async def test_a_call_outlives_the_fault_of_its_connection(running: Running, fault: Fault) -> None:
     await running.create(n_items=600)
-    policy = RetryPolicy(attempt_timeout=timedelta(milliseconds=500), delay_first=timedelta(milliseconds=5))
+    # Many attempts: on a busy machine one connection may take as long as ten of them.
+    policy = RetryPolicy(
+        attempts_max=100, attempt_timeout=timedelta(milliseconds=500), delay_first=timedelta(milliseconds=5)
+    )
     # Twice: a machine that is busy may give up the first connection before anything is sent.
     async with FaultProxy(running.address, [fault, fault, NO_FAULT]) as proxy:
         async with BudgetClient(proxy.address, retry=policy) as budget:
