@@ -17,6 +17,8 @@ __all__ = ["LOCAL", "connect", "first_line"]
 LOCAL = "local"
 #: What connecting to a cluster may take.
 _CONNECT_SECONDS = 10.0
+#: Ray gives up a start after half a minute, which a busy machine may take.
+_STARTS_MAX = 2
 
 
 def connect(address: str, *, n_cpus: float, field: str) -> bool:
@@ -51,10 +53,14 @@ def connect(address: str, *, n_cpus: float, field: str) -> bool:
         options |= {"num_cpus": n_cpus_here, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         _check_reachable(address, field)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _unreachable(address, first_line(error), field) from None
+    for attempts_left in range(_STARTS_MAX if address == LOCAL else 1, 0, -1):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            break
+        except Exception as error:  # noqa: BLE001 - Ray raises bare ones, for a start that took too long as well
+            ray.shutdown()
+            if attempts_left == 1:
+                raise _unreachable(address, first_line(error), field) from None
     return True
 
 
