@@ -18,10 +18,10 @@ from isocost.resources.label import ItemErrorReason
 from isocost.resources.task import Item
 from isocost.tasks.prompt import PromptEncoder, PromptTooLongError
 
-__all__ = ["Answer", "ItemError", "Labelling", "WorkInProgress"]
+__all__ = ["CHUNKS_AHEAD", "Answer", "ItemError", "Labelling", "WorkInProgress"]
 
 #: Chunks a stream works on beyond those that the engine does, so that encoding and storing keep it busy.
-_CHUNKS_AHEAD = 2
+CHUNKS_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +136,11 @@ class Labelling:
         has_more = True
         try:
             while has_more or left or working:
-                while left and len(working) < self._pace.requests_in_flight + _CHUNKS_AHEAD:
+                while left and len(working) < self._pace.requests_in_flight + CHUNKS_AHEAD:
                     n_items = self._pace.prompts_per_request
                     chunk, left = left[:n_items], left[n_items:]
                     working.add(asyncio.create_task(self._answer(chunk)))
-                if has_more and reading is None and len(working) < self._pace.requests_in_flight + _CHUNKS_AHEAD:
+                if has_more and reading is None and len(working) < self._pace.requests_in_flight + CHUNKS_AHEAD:
                     reading = asyncio.create_task(_next_batch(batches))
                 await asyncio.wait([*working, *([reading] if reading else [])], return_when=asyncio.FIRST_COMPLETED)
                 if reading is not None and reading.done():

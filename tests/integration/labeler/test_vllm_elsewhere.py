@@ -13,6 +13,7 @@ import pytest
 from isocost.client.labeler import LabelerClient, Scoring
 from isocost.core.errors import UnavailableError
 from isocost.labeler.engine import Runner
+from isocost.labeler.labelling import CHUNKS_AHEAD
 from isocost.labeler.settings import LabelerSettings
 from isocost.labeler.vllm_process import VllmProcess
 from isocost.microworld.claims import TASK_CHOICES, TASK_TEMPLATE, pool_frame
@@ -27,6 +28,8 @@ Serve = Callable[..., Awaitable[LabelerClient]]
 MODEL = "microworld:weak"
 CLAIMS = Task("claims", TASK_TEMPLATE, TASK_CHOICES)
 PROMPTS_PER_REQUEST, REQUESTS_IN_FLIGHT = 16, 4
+#: In flight, or answered and on their way to the disk, or prepared: what a kill may lose.
+REQUESTS_AT_WORK = REQUESTS_IN_FLIGHT + CHUNKS_AHEAD
 N_ITEMS = 700
 
 
@@ -126,13 +129,13 @@ def settings(proxy: VllmProxy) -> dict[str, str]:
 
 
 async def check_paid_once(results: dict[str, Any], items: list[Item], proxy: VllmProxy, kit: Any, n_kills: int) -> None:
-    """Every item has its label, and over all runs each was sent once, but for those in flight when it was killed."""
+    """Every item has its label, and over all runs each was sent once, but for those at work when it was killed."""
     kit.assert_close(list(results.values()), kit.reference(resolve_model(MODEL), CLAIMS, items))
     n_tokens = sum(r.label.prompt_tokens for r in results.values())
     longest = max(r.label.prompt_tokens for r in results.values())
-    in_flight = PROMPTS_PER_REQUEST * REQUESTS_IN_FLIGHT * n_kills
-    assert len(items) <= proxy.n_prompts <= len(items) + in_flight
-    assert n_tokens <= proxy.n_prompt_tokens <= n_tokens + in_flight * longest
+    at_work = PROMPTS_PER_REQUEST * REQUESTS_AT_WORK * n_kills
+    assert len(items) <= proxy.n_prompts <= len(items) + at_work
+    assert n_tokens <= proxy.n_prompt_tokens <= n_tokens + at_work * longest
 
 
 @pytest.mark.parametrize("n_requests", [2, 30])
@@ -148,8 +151,8 @@ async def test_killed_labeler_goes_on_and_sends_nothing_twice(
             await stream
     with start_process(tmp_path / "second", state=tmp_path / "state", **settings(proxy)) as labeler:
         results = await label_all(labeler.address, items)
-        # What had been answered before the kill was stored, and is not sent again.
-        assert sum(r.stored for r in results.values()) >= (n_requests - REQUESTS_IN_FLIGHT) * PROMPTS_PER_REQUEST
+        # What had been answered and stored before the kill is not sent again.
+        assert sum(r.stored for r in results.values()) >= (n_requests - REQUESTS_AT_WORK) * PROMPTS_PER_REQUEST
         await check_paid_once(results, items, proxy, kit, n_kills=1)
 
 
