@@ -169,16 +169,4 @@ def frontier(connection: Connection, campaign_id: str) -> list[FrontierPoint]:
             # A price alone does not tell what labels of a metered source cost.
             for point in average_seeds(group, weak_price_micros=0, human_price_micros=0)
         ]
-    return [
-        FrontierPoint(
-            cost=Money(point.cost_micros, currency_code),
-            accuracy=point.accuracy,
-            accuracy_low=point.accuracy_low,
-            accuracy_high=point.accuracy_high,
-            n_weak=point.n_weak,
-            n_human=point.n_human,
-            method=point.method,
-            n_seeds=point.n_seeds,
-        )
-        for point in pareto(points)
-    ]
+    return [FrontierPoint.of(point, currency_code) for point in pareto(points)]

@@ -8,7 +8,7 @@ from enum import Enum
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
-from isocost.economics.frontier import ObservedPoint
+from isocost.economics.frontier import CostedPoint, ObservedPoint
 from isocost.economics.interval import Z_95
 from isocost.economics.regime import Regime
 from isocost.resources.label import time_from_proto, time_to_proto
@@ -279,6 +279,20 @@ class FrontierPoint:
     n_human: int
     method: str
     n_seeds: int
+
+    @classmethod
+    def of(cls, point: CostedPoint, currency_code: str) -> FrontierPoint:
+        """A point of `isocost.economics`, in a currency."""
+        return cls(
+            cost=Money(point.cost_micros, currency_code),
+            accuracy=point.accuracy,
+            accuracy_low=point.accuracy_low,
+            accuracy_high=point.accuracy_high,
+            n_weak=point.n_weak,
+            n_human=point.n_human,
+            method=point.method,
+            n_seeds=point.n_seeds,
+        )
 
     @classmethod
     def from_proto(cls, message: resources_pb2.FrontierPoint) -> FrontierPoint:

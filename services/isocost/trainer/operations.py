@@ -22,11 +22,11 @@ from isocost.trainer.disk import prune
 from isocost.trainer.examples import ExampleList, ExampleStore
 from isocost.trainer.identity import ResolvedRun, resolve_run
 from isocost.trainer.models.base_model import BaseModelFinder
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.run_store import RunStore
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.workers.queue import RunQueue
 from isocost.trainer.workers.worker import (
-    RunOutcome,
     UnexpectedError,
     Worker,
     WorkerLostError,
@@ -285,7 +285,7 @@ class Operations:
             self._set(operation, replace(run, state=RunState.QUEUED, progress=RunProgress(), stages=()))
             self._queue.put(run.run_id, operation.products, is_first=True)
 
-    async def _succeed(self, operation: _Operation, outcome: RunOutcome) -> None:
+    async def _succeed(self, operation: _Operation, outcome: RunResult) -> None:
         run = replace(
             operation.run,
             state=RunState.SUCCEEDED,

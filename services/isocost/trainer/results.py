@@ -57,19 +57,7 @@ def frontier(runs: Sequence[Run], evaluation_set: str, weak_price: Money, human_
     points: list[CostedPoint] = []
     for group in groups.values():
         points += average_seeds(group, weak_price_micros=weak_price.micros, human_price_micros=human_price.micros)
-    return [
-        FrontierPoint(
-            cost=Money(point.cost_micros, weak_price.currency_code),
-            accuracy=point.accuracy,
-            accuracy_low=point.accuracy_low,
-            accuracy_high=point.accuracy_high,
-            n_weak=point.n_weak,
-            n_human=point.n_human,
-            method=point.method,
-            n_seeds=point.n_seeds,
-        )
-        for point in pareto(points)
-    ]
+    return [FrontierPoint.of(point, weak_price.currency_code) for point in pareto(points)]
 
 
 def prediction_batches(runs_dir: Path, run: Run, evaluation_set: str) -> Iterator[list[Prediction]]:

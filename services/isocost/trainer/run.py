@@ -6,13 +6,11 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from isocost.resources.observation import Evaluation
 from isocost.resources.run import Example, RunProgress, StageResult
 from isocost.tasks.model_path import RUN_FILE
 from isocost.trainer.evaluation import evaluate, write_predictions
@@ -22,6 +20,7 @@ from isocost.trainer.models.classifier import Classifier
 from isocost.trainer.models.inputs import Inputs, Prompts, SelectedInputs
 from isocost.trainer.models.prediction import Cancelled, predict
 from isocost.trainer.models.run_model import RunModel
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.run_store import RunStore
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.stages.checkpoint import StageCheckpoint
@@ -30,22 +29,13 @@ from isocost.trainer.stages.stage_store import StageStore
 from isocost.trainer.stages.uncertainty import most_uncertain
 from isocost.trainer.storage import new_folder
 
-__all__ = ["RunExecutor", "RunResult"]
+__all__ = ["RunExecutor"]
 
 #: Lists of prompts kept as tokens between runs: the runs of a campaign share their evaluation sets.
 _PROMPTS_IN_MEMORY = 8
 _PREDICT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
 
 OnProgress = Callable[[RunProgress, tuple[StageResult, ...]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run that went to its end has made; output_path is "" for a method without stages."""
-
-    stages: tuple[StageResult, ...]
-    evaluations: tuple[Evaluation, ...]
-    output_path: str
 
 
 class RunExecutor:

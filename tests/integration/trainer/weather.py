@@ -23,7 +23,8 @@ from isocost.resources.task import LabelKind, Task
 from isocost.trainer.examples import ExampleListBuilder, ExampleStore
 from isocost.trainer.identity import ResolvedRun, resolve_run
 from isocost.trainer.models.base_model import BaseModelFinder
-from isocost.trainer.run import RunExecutor, RunResult
+from isocost.trainer.run import RunExecutor
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.service import TrainerService
 from isocost.trainer.settings import TrainerSettings
 

@@ -8,7 +8,6 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +30,9 @@ from isocost.trainer.fine_tuning.jobs import FineTuningJobs, JobOrder
 from isocost.trainer.fine_tuning.outcome import FineTunedModel, FineTunedModelStore
 from isocost.trainer.fine_tuning.settings import FineTuningSettings
 from isocost.trainer.identity import PlannedStage, ResolvedRun
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.stages.holdout import Split, split_holdout
 from isocost.trainer.storage import new_folder
-
-if TYPE_CHECKING:
-    from isocost.trainer.run import RunResult
 
 __all__ = ["FineTuningExecutor"]
 
@@ -109,9 +106,6 @@ class FineTuningExecutor:
             await running.train()
             output_path = running.write_output()
             evaluations = await running.evaluate()
-        # Its module uses this one, and imports torch.
-        from isocost.trainer.run import RunResult  # noqa: PLC0415
-
         return RunResult(tuple(running.results), tuple(evaluations), output_path)
 
 

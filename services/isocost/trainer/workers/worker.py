@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from isocost.core import errors
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, IsocostError
-from isocost.resources.observation import Evaluation
 from isocost.resources.run import RunProgress, RunSpec, StageResult
 from isocost.trainer.examples import ExampleStore
 from isocost.trainer.identity import resolve_run
 from isocost.trainer.models.base_model import BaseModelFinder
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = [
     "Failure",
     "InProcessWorker",
     "OnProgress",
-    "RunOutcome",
     "UnexpectedError",
     "Worker",
     "WorkerLostError",
@@ -33,15 +32,6 @@ __all__ = [
 ]
 
 OnProgress = Callable[[RunProgress, tuple[StageResult, ...]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """What a run that went to its end has made; output_path is "" for a method without stages."""
-
-    stages: tuple[StageResult, ...]
-    evaluations: tuple[Evaluation, ...]
-    output_path: str
 
 
 class WorkerLostError(Exception):
@@ -65,7 +55,7 @@ class Worker(Protocol):
 
     def execute(
         self, run_id: str, spec: RunSpec, on_progress: OnProgress, is_cancelled: Callable[[], bool]
-    ) -> RunOutcome | None:
+    ) -> RunResult | None:
         """Executes a run; blocks until it ended. Always called from the same thread.
 
         Args:
@@ -146,7 +136,7 @@ class InProcessWorker:
 
     def execute(
         self, run_id: str, spec: RunSpec, on_progress: OnProgress, is_cancelled: Callable[[], bool]
-    ) -> RunOutcome | None:
+    ) -> RunResult | None:
         """Executes a run."""
         # Imports torch: several seconds, and not before somebody trains.
         from isocost.trainer.models.prediction import Cancelled  # noqa: PLC0415
@@ -159,10 +149,9 @@ class InProcessWorker:
                 field="spec.base_model",
             )
         try:
-            result = self._run_executor().execute(resolved, on_progress, is_cancelled)
+            return self._run_executor().execute(resolved, on_progress, is_cancelled)
         except Cancelled:
             return None
-        return RunOutcome(result.stages, result.evaluations, result.output_path)
 
     def close(self) -> None:
         """Forgets the models."""

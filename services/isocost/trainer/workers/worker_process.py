@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection, Pipe
 import structlog
 
 from isocost.resources.run import RunProgress, RunSpec, StageResult
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.settings import TrainerSettings
-from isocost.trainer.workers.worker import Failure, OnProgress, RunOutcome, WorkerLostError
+from isocost.trainer.workers.worker import Failure, OnProgress, WorkerLostError
 
 __all__ = ["Cancel", "Ended", "Execute", "ProcessWorker", "Report"]
 
@@ -51,7 +52,7 @@ class Report:
 class Ended:
     """Told by the process: its run ended; both are None where it was cancelled."""
 
-    outcome: RunOutcome | None = None
+    outcome: RunResult | None = None
     failure: Failure | None = None
 
 
@@ -71,7 +72,7 @@ class ProcessWorker:
 
     def execute(
         self, run_id: str, spec: RunSpec, on_progress: OnProgress, is_cancelled: Callable[[], bool]
-    ) -> RunOutcome | None:
+    ) -> RunResult | None:
         """Executes a run."""
         try:
             ended = self._execute(Execute(run_id, spec), on_progress, is_cancelled)

@@ -21,9 +21,10 @@ from isocost.core.errors import FailedPreconditionError
 from isocost.core.ids import new_id
 from isocost.core.ray_cluster import connect, first_line
 from isocost.resources.run import RunProgress, RunSpec, StageResult
+from isocost.trainer.run_result import RunResult
 from isocost.trainer.settings import TrainerSettings
 from isocost.trainer.storage import write_file
-from isocost.trainer.workers.worker import Failure, InProcessWorker, OnProgress, RunOutcome, Worker, WorkerLostError
+from isocost.trainer.workers.worker import Failure, InProcessWorker, OnProgress, Worker, WorkerLostError
 from isocost.trainer.workers.worker_process import Ended, Report
 
 __all__ = ["RayPool", "RayWorker", "TrainActor"]
@@ -156,7 +157,7 @@ class RayWorker:
 
     def execute(
         self, run_id: str, spec: RunSpec, on_progress: OnProgress, is_cancelled: Callable[[], bool]
-    ) -> RunOutcome | None:
+    ) -> RunResult | None:
         """Executes a run."""
         import ray  # noqa: PLC0415 - an extra
 

@@ -20,7 +20,7 @@ from isocost.trainer.models.base_model import BaseModelFinder
 from tests.integration.trainer.fine_tuning.fake_api import BASE_MODEL, KEY
 
 if TYPE_CHECKING:
-    from isocost.trainer.run import RunResult
+    from isocost.trainer.run_result import RunResult
 
 TASK = Task("weather", "Diary: {text}\nIs the weather good? Answer:", ("yes", "no"))
 SEQUENTIAL = Method("sequential_sft", (Stage(LabelKind.WEAK), Stage(LabelKind.HUMAN)))
