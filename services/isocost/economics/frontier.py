@@ -23,6 +23,8 @@ class ObservedPoint:
     seed: int
     accuracy: float
     n_eval: int
+    weak_source_id: str = ""
+    human_source_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
