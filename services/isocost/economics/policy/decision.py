@@ -13,7 +13,7 @@ __all__ = ["Explanation", "LineForecast", "Policy", "PolicyDecision", "SourcePur
 
 @dataclass(frozen=True, slots=True)
 class SourcePurchase:
-    """Labels to buy from one source, and the accuracy they are expected to bring by themselves, 0 to 1."""
+    """Labels to buy from one source, and the gain in accuracy that the whole purchase is expected to bring at once."""
 
     source_id: str
     n_labels: int

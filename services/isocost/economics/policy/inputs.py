@@ -44,6 +44,8 @@ class PolicyInputs:
         target_accuracy: Buy the cheapest labels that reach it, within what is available; None to reach as much as what
             is available can buy.
         gain_min: Accuracy that the labels still to be bought must be expected to bring, or nothing more is bought.
+        n_eval: Labels that what runs show is measured on; 0: exactly; None: nothing is measured, and no observation
+            will come.
     """
 
     weak: tuple[SourceState, ...]
@@ -55,7 +57,8 @@ class PolicyInputs:
     menu: tuple[tuple[int, int], ...] | None = None
     n_choices: int = 2
     target_accuracy: float | None = None
-    gain_min: float = 0.001
+    gain_min: float = 0.005
+    n_eval: int | None = 0
 
     @property
     def n_weak(self) -> int:
