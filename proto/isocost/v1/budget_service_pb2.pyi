@@ -1595,17 +1595,27 @@ class PlanRequest(_message.Message):
     TRANCHE_FIELD_NUMBER: _builtins.int
     WEAK_SOURCE_ID_FIELD_NUMBER: _builtins.int
     HUMAN_SOURCE_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ACCURACY_FIELD_NUMBER: _builtins.int
+    GAIN_MIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Caller-chosen id of this mutation."""
     campaign_id: _builtins.str
     """Required. The campaign."""
     weak_source_id: _builtins.str
-    """Optional. The MODEL source to plan for: only its labels and the runs on them count. When not set, the campaign's first
-    MODEL source, and the weak labels of all.
+    """Optional. The MODEL source to plan for: only its labels and the runs on them count. When not set, the policy chooses
+    among all MODEL sources.
     """
     human_source_id: _builtins.str
-    """Optional. The HUMAN source to plan for: only its labels and the runs on them count. When not set, the campaign's first
-    HUMAN source, and the human labels of all.
+    """Optional. The HUMAN source to plan for: only its labels and the runs on them count. When not set, the policy chooses
+    among all HUMAN sources.
+    """
+    target_accuracy: _builtins.float
+    """Optional. Buy the cheapest labels that reach this accuracy, above that of guessing and below 1. When not set, as much
+    accuracy as what is available can buy.
+    """
+    gain_min: _builtins.float
+    """Optional. Accuracy that the labels still to be bought must be expected to bring to be worth their price, from 0 to
+    below 1. When not set, the policy's own.
     """
     @_builtins.property
     def tranche(self) -> _resources_pb2.Money:
@@ -1619,12 +1629,21 @@ class PlanRequest(_message.Message):
         tranche: _resources_pb2.Money | None = ...,
         weak_source_id: _builtins.str = ...,
         human_source_id: _builtins.str = ...,
+        target_accuracy: _builtins.float | None = ...,
+        gain_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tranche", b"tranche"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gain_min", b"_gain_min", "_target_accuracy", b"_target_accuracy", "gain_min", b"gain_min", "target_accuracy", b"target_accuracy", "tranche", b"tranche"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "human_source_id", b"human_source_id", "request_id", b"request_id", "tranche", b"tranche", "weak_source_id", b"weak_source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gain_min", b"_gain_min", "_target_accuracy", b"_target_accuracy", "campaign_id", b"campaign_id", "gain_min", b"gain_min", "human_source_id", b"human_source_id", "request_id", b"request_id", "target_accuracy", b"target_accuracy", "tranche", b"tranche", "weak_source_id", b"weak_source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gain_min: _TypeAlias = _typing.Literal["gain_min"]  # noqa: Y015
+    _WhichOneofArgType__gain_min: _TypeAlias = _typing.Literal["_gain_min", b"_gain_min"]  # noqa: Y015
+    _WhichOneofReturnType__target_accuracy: _TypeAlias = _typing.Literal["target_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__target_accuracy: _TypeAlias = _typing.Literal["_target_accuracy", b"_target_accuracy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gain_min) -> _WhichOneofReturnType__gain_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_accuracy) -> _WhichOneofReturnType__target_accuracy | None: ...
 
 Global___PlanRequest: _TypeAlias = PlanRequest  # noqa: Y015
 

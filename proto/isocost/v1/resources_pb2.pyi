@@ -1291,6 +1291,134 @@ class Purchase(_message.Message):
 Global___Purchase: _TypeAlias = Purchase  # noqa: Y015
 
 @_typing.final
+class LineForecast(_message.Message):
+    """One mix on the isocost line of all that can be spent: the posterior of its accuracy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEAK_SHARE_FIELD_NUMBER: _builtins.int
+    N_WEAK_FIELD_NUMBER: _builtins.int
+    N_HUMAN_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    ACCURACY_LOW_FIELD_NUMBER: _builtins.int
+    ACCURACY_HIGH_FIELD_NUMBER: _builtins.int
+    PROBABILITY_BEST_FIELD_NUMBER: _builtins.int
+    weak_share: _builtins.float
+    """Output only. Share of the cost of its labels that is weak, 0 to 1."""
+    n_weak: _builtins.int
+    """Output only. Weak labels in all."""
+    n_human: _builtins.int
+    """Output only. Human labels in all."""
+    accuracy: _builtins.float
+    """Output only. Posterior mean of the accuracy."""
+    accuracy_low: _builtins.float
+    """Output only. Its 5 % quantile."""
+    accuracy_high: _builtins.float
+    """Output only. Its 95 % quantile."""
+    probability_best: _builtins.float
+    """Output only. That no other mix of the line is better."""
+    def __init__(
+        self,
+        *,
+        weak_share: _builtins.float = ...,
+        n_weak: _builtins.int = ...,
+        n_human: _builtins.int = ...,
+        accuracy: _builtins.float = ...,
+        accuracy_low: _builtins.float = ...,
+        accuracy_high: _builtins.float = ...,
+        probability_best: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "n_human", b"n_human", "n_weak", b"n_weak", "probability_best", b"probability_best", "weak_share", b"weak_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineForecast: _TypeAlias = LineForecast  # noqa: Y015
+
+@_typing.final
+class TrancheValue(_message.Message):
+    """What the next tranche would bring if all of it were spent on one source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    N_LABELS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    FINAL_GAIN_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """Output only. The source."""
+    n_labels: _builtins.int
+    """Output only. Labels that it buys; 0 where not even one."""
+    gain: _builtins.float
+    """Output only. Expected gain in accuracy once the tranche is spent, over stopping now."""
+    final_gain: _builtins.float
+    """Output only. Expected gain in accuracy at the end, the rest spent as well as is then known, over stopping now."""
+    @_builtins.property
+    def cost(self) -> Global___Money:
+        """Output only. Their price."""
+
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+        n_labels: _builtins.int = ...,
+        cost: Global___Money | None = ...,
+        gain: _builtins.float = ...,
+        final_gain: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "final_gain", b"final_gain", "gain", b"gain", "n_labels", b"n_labels", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrancheValue: _TypeAlias = TrancheValue  # noqa: Y015
+
+@_typing.final
+class PlanExplanation(_message.Message):
+    """The numbers behind a plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    REGIME_PROBABILITY_FIELD_NUMBER: _builtins.int
+    TRANCHES_FIELD_NUMBER: _builtins.int
+    ACCURACY_NOW_FIELD_NUMBER: _builtins.int
+    ACCURACY_FINAL_FIELD_NUMBER: _builtins.int
+    regime_probability: _builtins.float
+    """Output only. Probability of the plan's regime."""
+    accuracy_now: _builtins.float
+    """Output only. Expected accuracy of the best model that the labels at hand train."""
+    accuracy_final: _builtins.float
+    """Output only. The same once everything is spent as planned."""
+    @_builtins.property
+    def line(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineForecast]:
+        """Output only. The posterior along the isocost line of bought labels and available money, all human first."""
+
+    @_builtins.property
+    def tranches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrancheValue]:
+        """Output only. The value of the next tranche of each source."""
+
+    def __init__(
+        self,
+        *,
+        line: _abc.Iterable[Global___LineForecast] | None = ...,
+        regime_probability: _builtins.float = ...,
+        tranches: _abc.Iterable[Global___TrancheValue] | None = ...,
+        accuracy_now: _builtins.float = ...,
+        accuracy_final: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_final", b"accuracy_final", "accuracy_now", b"accuracy_now", "line", b"line", "regime_probability", b"regime_probability", "tranches", b"tranches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanExplanation: _TypeAlias = PlanExplanation  # noqa: Y015
+
+@_typing.final
 class Plan(_message.Message):
     """What to buy next and why."""
 
@@ -1305,6 +1433,7 @@ class Plan(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     INPUTS_JSON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Output only. Chosen by the budget service."""
     campaign_id: _builtins.str
@@ -1314,11 +1443,11 @@ class Plan(_message.Message):
     reason: _builtins.str
     """Output only. The reason in words, with its numbers."""
     regime: Global___Regime.ValueType
-    """Output only. The regime the observations speak for."""
+    """Output only. The most probable regime."""
     policy: _builtins.str
     """Output only. Name of the policy that decided."""
     inputs_json: _builtins.str
-    """Output only. Everything the policy was given, as canonical JSON."""
+    """Output only. Everything that the plan was made from, as canonical JSON: the same inputs give the same plan."""
     @_builtins.property
     def purchases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purchase]:
         """Output only. What to buy; empty for STOP."""
@@ -1326,6 +1455,10 @@ class Plan(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When."""
+
+    @_builtins.property
+    def explanation(self) -> Global___PlanExplanation:
+        """Output only. The numbers behind it; not set where the policy has none."""
 
     def __init__(
         self,
@@ -1339,10 +1472,11 @@ class Plan(_message.Message):
         policy: _builtins.str = ...,
         inputs_json: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        explanation: Global___PlanExplanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "decision", b"decision", "inputs_json", b"inputs_json", "plan_id", b"plan_id", "policy", b"policy", "purchases", b"purchases", "reason", b"reason", "regime", b"regime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "create_time", b"create_time", "decision", b"decision", "explanation", b"explanation", "inputs_json", b"inputs_json", "plan_id", b"plan_id", "policy", b"policy", "purchases", b"purchases", "reason", b"reason", "regime", b"regime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

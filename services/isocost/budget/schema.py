@@ -363,6 +363,8 @@ plans = Table(
     Column("inputs_json", Text, nullable=False),
     Column("currency_code", String, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
+    # "" where the policy had none.
+    Column("explanation_json", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("campaign_id", "position"),
 )
 

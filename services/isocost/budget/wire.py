@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from isocost.budget.labels import check_label
 from isocost.budget.orders import OrderRequest
+from isocost.budget.plan_inputs import PlanRequest
 from isocost.budget.queue import LEASE_ITEMS_MAX, LeaseRequest
 from isocost.budget.validation import BATCH_MAX, check_count, check_text, parse_enum, parse_money
 from isocost.core.errors import InvalidArgumentError
@@ -33,6 +34,7 @@ __all__ = [
     "observation_from_wire",
     "optional_id_from_wire",
     "order_request_from_wire",
+    "plan_request_from_wire",
     "purposes_from_wire",
     "scores_from_wire",
     "source_from_wire",
@@ -243,3 +245,18 @@ def purposes_from_wire(numbers: Sequence[int]) -> frozenset[Purpose]:
         InvalidArgumentError: where a purpose is unset or unknown.
     """
     return frozenset(parse_enum("purposes", Purpose, number) for number in numbers)
+
+
+def plan_request_from_wire(message: pb.PlanRequest) -> PlanRequest:
+    """What a plan is asked for.
+
+    Raises:
+        InvalidArgumentError: names the field that is wrong.
+    """
+    return PlanRequest(
+        tranche=parse_money("tranche", message.tranche) if message.HasField("tranche") else None,
+        weak_source_id=optional_id_from_wire("weak_source_id", message.weak_source_id),
+        human_source_id=optional_id_from_wire("human_source_id", message.human_source_id),
+        target_accuracy=message.target_accuracy if message.HasField("target_accuracy") else None,
+        gain_min=message.gain_min if message.HasField("gain_min") else None,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import altair as alt
 import polars as pl
@@ -13,10 +14,13 @@ from isocost.core.money import MICROS_PER_UNIT
 from isocost.economics.frontier import CostedPoint
 from isocost.report.evidence import Evidence
 from isocost.resources.campaign import EntryKind
+from isocost.resources.plan import PlanExplanation
 
-__all__ = ["budget_tiers", "frontier_svg", "mix_svg", "spending_svg"]
+__all__ = ["budget_tiers", "frontier_svg", "line_svg", "mix_svg", "spending_svg"]
 
 WIDTH, HEIGHT = 640, 320
+#: As in the page.
+_ACCENT = "#21618c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,63 @@ def frontier_svg(evidence: Evidence) -> str:
             color=alt.Color("kind:N", title="labels", scale=alt.Scale(scheme="tableau10"), legend=_legend()),
             shape=alt.Shape("kind:N", title="labels", legend=_legend()),
         ),
+    ).properties(width=WIDTH, height=HEIGHT)
+    return _svg(chart)
+
+
+def line_svg(explanation: PlanExplanation) -> str:
+    """Accuracy along the isocost line: posterior mean, and 5 % to 95 %; the larger a point, the more probably the best.
+
+    The mix that is expected to be the most accurate is named.
+
+    Args:
+        explanation: With one mix or more.
+    """
+    line = explanation.line
+    best = max(range(len(line)), key=lambda index: line[index].accuracy)
+    frame = pl.DataFrame(
+        {
+            "weak_share": [forecast.weak_share for forecast in line],
+            "accuracy": [forecast.accuracy for forecast in line],
+            "low": [forecast.accuracy_low for forecast in line],
+            "high": [forecast.accuracy_high for forecast in line],
+            "probability_best": [forecast.probability_best for forecast in line],
+            "mix": [f"{forecast.n_weak:,} weak + {forecast.n_human:,} human" for forecast in line],
+            "is_best": [index == best for index in range(len(line))],
+        }
+    )
+    x = alt.X(
+        "weak_share:Q",
+        title="share of the label cost spent on weak labels",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format=".0%", tickCount=5),
+    )
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(
+            field, title="expected accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%", tickCount=6)
+        )
+
+    base = alt.Chart(frame).encode(x=x)
+    # Its words grow away from the edge that is near.
+    share = line[best].weak_share
+    align: Literal["left", "center", "right"] = "left" if share < 0.2 else "right" if share > 0.8 else "center"
+    chart = alt.layer(
+        base.mark_area(opacity=0.15, color=_ACCENT).encode(y=y("low:Q"), y2="high:Q"),
+        base.mark_rule(opacity=0.45, color=_ACCENT).encode(y=y("low:Q"), y2="high:Q"),
+        base.mark_line(color=_ACCENT).encode(y=y("accuracy:Q")),
+        base.mark_point(filled=True, opacity=1, color=_ACCENT).encode(
+            y=y("accuracy:Q"),
+            size=alt.Size(
+                "probability_best:Q",
+                title="probability that no other mix is better",
+                scale=alt.Scale(domain=[0, 1], range=[20, 420]),
+                legend=alt.Legend(orient="bottom", format=".0%", values=[0.05, 0.25, 0.5, 1], titleLimit=0),
+            ),
+        ),
+        base.transform_filter("datum.is_best")
+        .mark_text(dy=-22, fontWeight="bold", align=align)
+        .encode(y=y("accuracy:Q"), text="mix:N"),
     ).properties(width=WIDTH, height=HEIGHT)
     return _svg(chart)
 

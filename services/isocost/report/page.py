@@ -10,8 +10,9 @@ import jinja2
 from markupsafe import Markup
 
 from isocost.core.money import Money
-from isocost.report.chart import frontier_svg, mix_svg, spending_svg
+from isocost.report.chart import frontier_svg, line_svg, mix_svg, spending_svg
 from isocost.report.evidence import Evidence
+from isocost.report.plan_table import decision_words, line_rows, regime_words, source_rows, tranche_rows
 from isocost.report.table import ledger_frame, observations_frame, result
 from isocost.report.weak_table import weak_source_rows
 from isocost.resources.campaign import EntryKind
@@ -54,6 +55,10 @@ def write_report(evidence: Evidence, out: Path) -> list[Path]:
     )
     environment.filters["accuracy"] = _accuracy
     environment.filters["interval"] = _interval
+    environment.filters["decision"] = decision_words
+    environment.filters["regime"] = regime_words
+    last_plan = evidence.plans[-1] if evidence.plans else None
+    explanation = last_plan.explanation if last_plan else None
     html = environment.get_template("report.html.j2").render(
         evidence=evidence,
         campaign=evidence.status.campaign,
@@ -62,6 +67,10 @@ def write_report(evidence: Evidence, out: Path) -> list[Path]:
         shipped_point=evidence.shipped_point,
         spending=list(_spending_rows(evidence)),
         weak_rows=weak_source_rows(evidence),
+        explanation=explanation,
+        line=line_rows(last_plan) if last_plan else [],
+        tranches=tranche_rows(last_plan) if last_plan else [],
+        plan_sources=source_rows(last_plan) if last_plan else [],
         released=Money(
             sum(entry.amount.micros for entry in evidence.entries if entry.kind is EntryKind.RELEASE),
             evidence.status.balance.budget.currency_code,
@@ -71,6 +80,7 @@ def write_report(evidence: Evidence, out: Path) -> list[Path]:
             "mix": Markup(mix_svg(evidence)),
             "frontier": Markup(frontier_svg(evidence)),
             "spending": Markup(spending_svg(evidence)),
+            "line": Markup(line_svg(explanation)) if explanation and explanation.line else "",
         },
     )
     content = json.dumps(result(evidence), indent=2, ensure_ascii=False) + "\n"

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from isocost.economics.source_quality import CHOICE_RULE, information_per_price
 from isocost.report.evidence import Evidence
-from isocost.report.weak_source import WeakSource
+from isocost.report.plan_table import plan_result
+from isocost.report.weak_source import CHOICE_RULE, HumanGrade, WeakSource
 from isocost.resources.observation import Evaluation
 
 __all__ = ["ledger_frame", "observations_frame", "result"]
@@ -86,7 +86,6 @@ def _weak_source(evidence: Evidence, weak: WeakSource) -> dict[str, Any]:
         "accuracy_interval": list(quality.accuracy_interval),
         "recalls": list(quality.recalls),
         "choices_mass": quality.choices_mass,
-        "information_per_price": information_per_price(quality),
         "calibration": {
             "method": calibration.method.value,
             "used": calibration.used,
@@ -99,12 +98,26 @@ def _weak_source(evidence: Evidence, weak: WeakSource) -> dict[str, Any]:
     }
 
 
+def _grade(evidence: Evidence, grade: HumanGrade) -> dict[str, Any]:
+    quality = grade.quality
+    return {
+        "source": grade.source.source_id,
+        "reference": quality is None,
+        "ranked_first": grade.source.source_id == evidence.weak_sources.grade,
+        "unit_price": grade.source.unit_price.units,
+        "n_measured": quality.n_measured if quality else 0,
+        "accuracy": quality.accuracy if quality and quality.n_measured else None,
+        "accuracy_interval": list(quality.accuracy_interval) if quality else None,
+    }
+
+
 def result(evidence: Evidence) -> dict[str, Any]:
     """The campaign's result as JSON. Amounts are in units of the currency; accuracies between 0 and 1.
 
     `accuracy`, its interval and `n_eval` are those of the shipped model on the bought evaluation labels; `test` is the
     same on the benchmark's gold answers, or null. `weak_sources` has the figures by which one of them was chosen; of
-    `nll` and `ece` the first is without calibration, the second with it, by cross-validation.
+    `nll` and `ece` the first is without calibration, the second with it, by cross-validation. `plans` has what was
+    decided and why, oldest first; along an isocost line, an interval is the posterior's 5 % to 95 %.
     """
     balance = evidence.status.balance
     shipped = evidence.shipped
@@ -120,6 +133,7 @@ def result(evidence: Evidence) -> dict[str, Any]:
             for (source, purpose), n_labels in sorted(evidence.labels_by_purpose.items())
         ],
         "weak_sources": [_weak_source(evidence, weak) for weak in evidence.weak_sources.sources],
+        "human_sources": [_grade(evidence, grade) for grade in evidence.weak_sources.grades],
         "weak_source_choice": {"rule": CHOICE_RULE, "reason": evidence.weak_sources.reason},
         "method": shipped.method,
         "run_id": shipped.run_id,
@@ -143,23 +157,5 @@ def result(evidence: Evidence) -> dict[str, Any]:
             }
             for point in evidence.frontier
         ],
-        "plans": [
-            {
-                "plan_id": plan.plan_id,
-                "policy": plan.policy,
-                "decision": plan.decision.name.lower(),
-                "regime": plan.regime.value,
-                "reason": plan.reason,
-                "purchases": [
-                    {
-                        "source": purchase.source_id,
-                        "n_labels": purchase.n_labels,
-                        "cost": purchase.cost.units,
-                        "expected_gain": purchase.expected_gain,
-                    }
-                    for purchase in plan.purchases
-                ],
-            }
-            for plan in evidence.plans
-        ],
+        "plans": [plan_result(plan) for plan in evidence.plans],
     }

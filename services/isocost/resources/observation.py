@@ -1,27 +1,18 @@
-"""What runs showed: evaluations, observations, the frontier; and plans made from them."""
+"""What runs showed: evaluations, observations, the frontier."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
 from isocost.economics.frontier import CostedPoint, ObservedPoint
 from isocost.economics.interval import Z_95
-from isocost.economics.regime import Regime
 from isocost.resources.label import time_from_proto, time_to_proto
 from isocost.v1 import resources_pb2
 
-__all__ = ["Decision", "Evaluation", "FrontierPoint", "Observation", "Plan", "Purchase"]
-
-
-class Decision(Enum):
-    """What a plan says to do."""
-
-    BUY = resources_pb2.DECISION_BUY
-    STOP = resources_pb2.DECISION_STOP
+__all__ = ["Evaluation", "FrontierPoint", "Observation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +153,14 @@ class Observation:
         """What economics sees of it."""
         evaluation = self.evaluation
         return ObservedPoint(
-            self.method, self.n_weak, self.n_human, self.seed, evaluation.accuracy, evaluation.n_effective
+            method=self.method,
+            n_weak=self.n_weak,
+            n_human=self.n_human,
+            seed=self.seed,
+            accuracy=evaluation.accuracy,
+            n_eval=evaluation.n_effective,
+            weak_source_id=self.weak_source_id if self.n_weak else "",
+            human_source_id=self.human_source_id if self.n_human else "",
         )
 
     @classmethod
@@ -195,74 +193,6 @@ class Observation:
             weak_source_id=self.weak_source_id,
             human_source_id=self.human_source_id,
             cost=self.cost.to_proto() if self.cost else None,
-            create_time=time_to_proto(self.create_time),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Purchase:
-    """One purchase that a plan proposes; expected_gain in accuracy, by the policy's own estimate."""
-
-    source_id: str
-    n_labels: int
-    cost: Money
-    expected_gain: float
-
-    @classmethod
-    def from_proto(cls, message: resources_pb2.Purchase) -> Purchase:
-        """Converts from the wire."""
-        return cls(message.source_id, message.n_labels, Money.from_proto(message.cost), message.expected_gain)
-
-    def to_proto(self) -> resources_pb2.Purchase:
-        """Converts to the wire."""
-        return resources_pb2.Purchase(
-            source_id=self.source_id,
-            n_labels=self.n_labels,
-            cost=self.cost.to_proto(),
-            expected_gain=self.expected_gain,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to buy next and why; inputs_json holds everything the policy was given."""
-
-    plan_id: str
-    campaign_id: str
-    decision: Decision
-    purchases: tuple[Purchase, ...]
-    reason: str
-    regime: Regime
-    policy: str
-    inputs_json: str
-    create_time: datetime | None = None
-
-    @classmethod
-    def from_proto(cls, message: resources_pb2.Plan) -> Plan:
-        """Converts from the wire."""
-        return cls(
-            plan_id=message.plan_id,
-            campaign_id=message.campaign_id,
-            decision=Decision(message.decision),
-            purchases=tuple(Purchase.from_proto(purchase) for purchase in message.purchases),
-            reason=message.reason,
-            regime=Regime[resources_pb2.Regime.Name(message.regime).removeprefix("REGIME_")],
-            policy=message.policy,
-            inputs_json=message.inputs_json,
-            create_time=time_from_proto(message.create_time),
-        )
-
-    def to_proto(self) -> resources_pb2.Plan:
-        """Converts to the wire."""
-        return resources_pb2.Plan(
-            plan_id=self.plan_id,
-            campaign_id=self.campaign_id,
-            decision=self.decision.value,
-            purchases=[purchase.to_proto() for purchase in self.purchases],
-            reason=self.reason,
-            regime=resources_pb2.Regime.Value(f"REGIME_{self.regime.name}"),
-            policy=self.policy,
-            inputs_json=self.inputs_json,
             create_time=time_to_proto(self.create_time),
         )
 

@@ -50,6 +50,8 @@ _PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "human_source_id": ("human",),
     "choices_mass": (0.0, 1.0),
     "prompt_tokens": (0, 12),
+    "target_accuracy": (0.7, 0.95),
+    "gain_min": (0.0, 0.005),
 }
 _IDS_MAX = 200
 

@@ -67,9 +67,11 @@ async def test_a_weak_source_is_measured_against_human_labels_and_bought_from(ri
         assert [point.cost for point in await budget.get_frontier("c")] == [Money(900)]
         plan = await budget.plan("plan", "c", Money(3_760), weak_source_id="metered", human_source_id="human")
         # The mean of 1,502 micros over four labels, rounded up.
-        assert '"weak_price_micros":376' in plan.inputs_json
-        assert [(part.source_id, part.n_labels, part.cost) for part in plan.purchases] == [
-            ("metered", 10, Money(3_760))
-        ]
+        assert plan.inputs is not None
+        (weak,), (people,) = plan.inputs.policy.weak, plan.inputs.policy.human
+        assert (weak.source_id, weak.price_micros, weak.n_bought, weak.n_measured) == ("metered", 376, 4, 2)
+        assert (people.source_id, people.price_micros) == ("human", 100_000)
+        assert plan.inputs.unit_price_micros == {"metered": 1_000, "human": 100_000}
+        assert sum(part.cost.micros for part in plan.purchases) <= 3_760
     (proof,) = verify_ledger(rig.database_url, "c")
     assert (proof.n_labels, proof.settled.micros, proof.reserved.micros) == (9, 300_000 + 2 * 152 + 1_502, 0)

@@ -211,3 +211,14 @@ async def test_the_open_order_is_settled_and_new_ones_are_bought(
     assert answered.lease.state == resources_pb2.LEASE_STATE_ANSWERED
     (proof,) = verify_ledger(old_database_url)
     assert (proof.n_orders, proof.n_labels, proof.reserved.micros) == (4, 18, 2 * 500_000)
+
+
+async def test_a_plan_of_before_has_no_numbers_behind_it_and_a_new_one_has(channel: grpc.aio.Channel) -> None:
+    stub: Any = budget_service_pb2_grpc.BudgetServiceStub(channel)
+    (row,) = read_rows()["plans"]
+    made = (await stub.Plan(pb.PlanRequest(request_id="plan", campaign_id="reviews"))).plan
+    first, second = (await stub.ListPlans(pb.ListPlansRequest(campaign_id="reviews"))).plans
+    assert (first.plan_id, first.policy, first.reason) == (row["plan_id"], row["policy"], row["reason"])
+    assert (first.inputs_json, first.HasField("explanation")) == (row["inputs_json"], False)
+    assert second == made
+    assert made.HasField("explanation")

@@ -16,7 +16,8 @@ from isocost.core.money import Money
 from isocost.economics.interval import wilson_interval
 from isocost.resources.campaign import Campaign, CampaignState, EntryKind, OrderState
 from isocost.resources.label import Label, Purpose
-from isocost.resources.observation import Decision, Evaluation, Observation
+from isocost.resources.observation import Evaluation, Observation
+from isocost.resources.plan import Decision
 from isocost.resources.task import Item, Source, SourceKind, Task
 from isocost.v1 import budget_service_pb2 as pb
 from isocost.v1 import budget_service_pb2_grpc, resources_pb2

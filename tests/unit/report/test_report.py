@@ -19,7 +19,8 @@ from isocost.report.page import REPORT_FILES, write_report
 from isocost.report.weak_source import WeakSource, WeakSources
 from isocost.report.weak_table import weak_source_rows
 from isocost.resources.campaign import Balance, Campaign, EntryKind, LedgerEntry
-from isocost.resources.observation import Decision, Evaluation, FrontierPoint, Observation, Plan, Purchase
+from isocost.resources.observation import Evaluation, FrontierPoint, Observation
+from isocost.resources.plan import Decision, Plan, Purchase
 from isocost.resources.task import Source, SourceKind, Task
 
 WEAK, HUMAN = Money(100_000), Money(1_000_000)
@@ -48,7 +49,8 @@ def _weak_sources(chosen: str = "weak") -> WeakSources:
     )
 
 
-def _evidence() -> Evidence:
+def complete_evidence() -> Evidence:
+    """A campaign with all that a report shows but what explains its plans."""
     task = Task("t", "{text}", ("<no>", "yes"))
     observations = tuple(
         Observation(
@@ -96,7 +98,7 @@ def _evidence() -> Evidence:
 
 
 def test_every_file_is_written_whole(tmp_path: Path) -> None:
-    paths = write_report(_evidence(), tmp_path)
+    paths = write_report(complete_evidence(), tmp_path)
     assert [path.name for path in paths] == list(REPORT_FILES)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(REPORT_FILES)
     result = json.loads((tmp_path / "result.json").read_text())
@@ -109,7 +111,7 @@ def test_every_file_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
-    write_report(_evidence(), tmp_path)
+    write_report(complete_evidence(), tmp_path)
     html = (tmp_path / "report.html").read_text()
     assert "a &lt; b" in html
     assert "&lt;no&gt;" in html
@@ -117,13 +119,15 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
 
 
 def test_a_campaign_that_bought_nothing_yet_has_a_report(tmp_path: Path) -> None:
-    write_report(dataclasses.replace(_evidence(), entries=(), plans=(), labels_by_purpose={}, paid={}), tmp_path)
+    write_report(
+        dataclasses.replace(complete_evidence(), entries=(), plans=(), labels_by_purpose={}, paid={}), tmp_path
+    )
     assert "No plan was made yet" in (tmp_path / "report.html").read_text()
 
 
 def test_the_weak_sources_are_shown_with_what_was_measured_and_paid(tmp_path: Path) -> None:
     evidence = dataclasses.replace(
-        _evidence(),
+        complete_evidence(),
         labels_by_purpose={("metered", "evaluation"): 3, ("metered", "pilot"): 1, ("human", "pilot"): 1},
         paid={("metered", "evaluation"): Money(1_500), ("metered", "pilot"): Money(900), ("human", "pilot"): HUMAN},
     )
@@ -151,13 +155,13 @@ def test_the_weak_sources_are_shown_with_what_was_measured_and_paid(tmp_path: Pa
     assert (stated["accuracy"], stated["n_measured"], stated["recalls"]) == (0.75, 40, [1.0, 0.0])
     assert stated["calibration"]["nll"][0] > stated["calibration"]["nll"][1]
     assert result["weak_sources"][2]["accuracy"] is None
-    assert result["weak_source_choice"] == {"rule": "information-per-price", "reason": "a > b"}
+    assert result["weak_source_choice"] == {"rule": "expected-final-accuracy", "reason": "a > b"}
 
 
 def test_the_ledger_shows_what_was_paid(tmp_path: Path) -> None:
     paid = {("weak", "pilot"): Money(123_457), ("weak", "evaluation"): Money(40_000)}
     evidence = dataclasses.replace(
-        _evidence(), labels_by_purpose={("weak", "pilot"): 2, ("weak", "evaluation"): 1}, paid=paid
+        complete_evidence(), labels_by_purpose={("weak", "pilot"): 2, ("weak", "evaluation"): 1}, paid=paid
     )
     assert evidence.mean_price("weak", "pilot") == Money(61_728)
     assert evidence.mean_price("weak") == Money(54_486)

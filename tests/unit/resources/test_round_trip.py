@@ -7,18 +7,13 @@ import pytest
 
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.money import Money
+from isocost.economics.policy.decision import LineForecast
 from isocost.economics.regime import Regime
 from isocost.resources.campaign import Balance, Campaign, CampaignState, EntryKind, LedgerEntry, Order, OrderState
 from isocost.resources.label import Label, LabelledItem, Purpose
 from isocost.resources.method import Head, Method, Recipe, Stage, Tuning
-from isocost.resources.observation import (
-    Decision,
-    Evaluation,
-    FrontierPoint,
-    Observation,
-    Plan,
-    Purchase,
-)
+from isocost.resources.observation import Evaluation, FrontierPoint, Observation
+from isocost.resources.plan import Decision, Plan, PlanExplanation, Purchase, TrancheValue
 from isocost.resources.run import EvaluationSet, Example, Run, RunProgress, RunSpec, RunState, StageResult
 from isocost.resources.task import Item, LabelKind, Source, SourceKind, Task
 
@@ -40,6 +35,13 @@ METHOD = Method(
 )
 EVALUATION = Evaluation("evaluation", 100, 0.8, 0.7, 0.9, 0.85)
 SPEC = RunSpec(TASK, METHOD, "model", "w", 10, "h", 5, 7, (EvaluationSet("evaluation", "e"),))
+EXPLANATION = PlanExplanation(
+    (LineForecast(0.25, 10, 5, 0.8, 0.7, 0.9, 0.6), LineForecast(1.0, 20, 0, 0.75, 0.65, 0.85, 0.4)),
+    0.75,
+    (TrancheValue("s", 3, Money(9), 0.01, 0.02),),
+    0.7,
+    0.8,
+)
 OBJECTS: list[Any] = [
     TASK,
     ITEM,
@@ -69,6 +71,7 @@ OBJECTS: list[Any] = [
     Observation("run", "m", 10, 5, 0, EVALUATION, EVALUATION, "weak", "human", Money(5), TIME),
     Observation("run", "m", 0, 5, 0, EVALUATION, None, "", "human"),
     Plan("p", "c", Decision.BUY, (Purchase("s", 3, Money(9), 0.1),), "why", Regime.MIXED, "policy", "{}", TIME),
+    Plan("p", "c", Decision.STOP, (), "why", Regime.MIXED, "policy", "{}", TIME, EXPLANATION),
     FrontierPoint(Money(5), 0.8, 0.7, 0.9, 10, 5, "m", 2),
     Example("i", {"text": "x"}, (0.5, 0.5)),
     SPEC,

@@ -13,8 +13,7 @@ from isocost.budget import observations, plans
 from isocost.budget.paging import Page
 from isocost.budget.requests import RequestKey
 from isocost.budget.rpcs.transactions import Transactions
-from isocost.budget.validation import parse_money
-from isocost.budget.wire import id_from_wire, observation_from_wire, optional_id_from_wire
+from isocost.budget.wire import id_from_wire, observation_from_wire, plan_request_from_wire
 from isocost.v1 import budget_service_pb2 as pb
 
 __all__ = ["DecisionRpcs"]
@@ -55,14 +54,10 @@ class DecisionRpcs(Transactions):
         """Decides what to buy next, and stores the plan with all its inputs."""
         key = RequestKey.of("Plan", request.request_id, request)
         campaign_id = id_from_wire("campaign_id", request.campaign_id)
-        tranche = parse_money("tranche", request.tranche) if request.HasField("tranche") else None
-        weak_source_id = optional_id_from_wire("weak_source_id", request.weak_source_id)
-        human_source_id = optional_id_from_wire("human_source_id", request.human_source_id)
+        asked = plan_request_from_wire(request)
 
         def work(connection: Connection) -> pb.PlanResponse:
-            plan = plans.make_plan(
-                connection, campaign_id, tranche, weak_source_id=weak_source_id, human_source_id=human_source_id
-            )
+            plan = plans.make_plan(connection, campaign_id, asked)
             return pb.PlanResponse(plan=plan.to_proto())
 
         return await self._once(key, pb.PlanResponse, work, lambda _: campaign_id)

@@ -23,7 +23,8 @@ from isocost.core.money import Money
 from isocost.resources.audit import AuditEntry
 from isocost.resources.campaign import Balance, Campaign, LedgerEntry, Order, Sampling, Sharing
 from isocost.resources.label import Label, LabelledItem, Purpose
-from isocost.resources.observation import FrontierPoint, Observation, Plan
+from isocost.resources.observation import FrontierPoint, Observation
+from isocost.resources.plan import Plan
 from isocost.resources.pool import ItemState, PoolItem
 from isocost.resources.queue import Agreement, AnnotatorRecord, Consensus, Lease
 from isocost.resources.task import Item, Source
@@ -358,10 +359,14 @@ class SyncBudgetClient(ServiceClient):
         *,
         weak_source_id: str = "",
         human_source_id: str = "",
+        target_accuracy: float | None = None,
+        gain_min: float | None = None,
     ) -> Plan:
         """Decides what to buy next, for at most `tranche` (default: all that is available).
 
-        Of a kind whose source is named, only its labels, and runs on them, count; else the first is planned for.
+        Of a kind whose source is named, only its labels, and runs on them, count; else the policy chooses among all.
+        With a target, the cheapest labels that reach it are bought. The labels still to be bought must be expected to
+        bring `gain_min` in accuracy (default: the policy's own), or the plan is to stop.
         """
         request = pb.PlanRequest(
             request_id=request_id,
@@ -369,6 +374,8 @@ class SyncBudgetClient(ServiceClient):
             tranche=tranche.to_proto() if tranche else None,
             weak_source_id=weak_source_id,
             human_source_id=human_source_id,
+            target_accuracy=target_accuracy,
+            gain_min=gain_min,
         )
         return Plan.from_proto((self._repeater.unary(self._stub.Plan, request)).plan)
 
