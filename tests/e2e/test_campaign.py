@@ -53,7 +53,8 @@ def _check_outputs(out: Path) -> None:
     assert best["accuracy"].item() == result["accuracy"]
 
     html = (out / "report.html").read_text()
-    assert html.count("<svg") == 3
+    # Mixes, frontier, spending, and the isocost line of the last plan.
+    assert html.count("<svg") == 4
     assert not re.search(r"""(src|href)=["']https?:""", html)
     for plan in result["plans"]:
         assert plan["reason"].split("(")[0].strip()[:40] in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -23,17 +24,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_labels_are_bought_from_the_source_with_more_information_for_its_price(out: Path) -> None:
+def test_labels_are_bought_from_the_source_that_promises_the_higher_accuracy(out: Path) -> None:
     result = read_result(out)
     small, few_shot = result["weak_sources"]
     assert (small["source"], small["chosen"], few_shot["chosen"]) == ("small", True, False)
     assert small["n_measured"] == few_shot["n_measured"] == 20
-    assert small["information_per_price"] > few_shot["information_per_price"]
+    assert small["accuracy"] > few_shot["accuracy"]
     # The other one is measured, and nothing else is bought from it.
     assert result["labels_bought"]["few_shot"] == 20
     assert result["labels_bought"]["small"] >= 80
     assert {row["purpose"] for row in result["labels_by_purpose"] if row["source"] == "few_shot"} == {"evaluation"}
-    assert result["weak_source_choice"]["reason"].startswith("small: .")
+    reason = result["weak_source_choice"]["reason"]
+    expected = r"with an expected accuracy of \.\d{3} once all is spent; \.\d{3} with few_shot: "
+    assert re.match(r"small: \.\d\d \(.*\) at 0\.09 USD, " + expected, reason)
     assert small["calibration"]["method"] == "temperature"
     assert few_shot["calibration"]["method"] == "isotonic"
     # People's labels alone measure models.
@@ -64,7 +67,7 @@ def test_the_sources_are_shown_to_people(out: Path) -> None:
     assert "$200.00/M tokens" in said
     assert "$200.00 per million tokens, at most $0.0106" in html
     for text in (said, html):
-        assert "not told from guessing" in text
+        assert "once all is spent" in " ".join(text.split())
         assert "temperature" in text
     assert "* small" in said
     assert "small (chosen)" in html

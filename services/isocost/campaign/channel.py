@@ -10,7 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from isocost.campaign.config import CampaignConfig
-from isocost.campaign.source import FileChannel
+from isocost.campaign.source import FileChannel, HumanSource
 from isocost.core.errors import InvalidArgumentError, IsocostError
 from isocost.resources.label import Label, one_hot
 from isocost.resources.task import Item, Task
@@ -34,9 +34,16 @@ class HumanChannel(Protocol):
 
 
 class _SimulatedAnnotator:
-    """Reads the gold answer; errs with probability `noise`, on an item always in the same way."""
+    """Reads the gold answer; errs with probability `noise`, on an item always in the same way.
 
-    def __init__(self, task: Task, gold: Mapping[str, int], noise: float, seed: int) -> None:
+    Args:
+        task: The question.
+        gold: The right choice of each item.
+        noise: Probability of a wrong answer.
+        seed: Of the errors; annotators of different seeds err on different items.
+    """
+
+    def __init__(self, task: Task, gold: Mapping[str, int], noise: float, seed: str) -> None:
         self._task = task
         self._gold = gold
         self._noise = noise
@@ -61,17 +68,25 @@ class _SimulatedAnnotator:
 
 
 class _FileAnnotator:
-    """Reads answers from a file that people fill; asks by writing the open items beside it."""
+    """Reads answers from a file that people fill; asks by writing the open items into another.
 
-    def __init__(self, task: Task, path: Path, out: Path) -> None:
+    Args:
+        task: The question.
+        path: The file that people fill.
+        asked: The file of open items.
+        field: The place in the campaign file that an error names.
+    """
+
+    def __init__(self, task: Task, path: Path, asked: Path, field: str) -> None:
         self._task = task
         self._path = path
-        self._out = out
+        self._asked = asked
+        self._field = field
 
     def answers(self, items: Sequence[Item]) -> list[Label]:
         if not self._path.is_file():
             return []
-        field = "sources.human.channel.path"
+        field = self._field
         frame = read_file(self._path, field=field)
         for column in ("item_id", "label"):
             if column not in frame.columns:
@@ -97,19 +112,28 @@ class _FileAnnotator:
         for name in self._task.fields:
             columns[name] = [item.fields[name] for item in items]
         columns["label"] = [""] * len(items)
-        path = self._out / "items_to_label.csv"
-        pl.DataFrame(columns).write_csv(path)
+        pl.DataFrame(columns).write_csv(self._asked)
         return (
-            f"{len(items)} human labels are awaited: answer the items of {path} with one of "
+            f"{len(items)} human labels are awaited: answer the items of {self._asked} with one of "
             f"{', '.join(repr(choice.strip()) for choice in self._task.choices)} in the column 'label', "
             f"add the rows to {self._path}, and run the same command again"
         )
 
 
-def open_channel(config: CampaignConfig, gold: Mapping[str, int], out: Path) -> HumanChannel:
-    """The channel that the campaign file names."""
+def open_channel(config: CampaignConfig, human: HumanSource, gold: Mapping[str, int], out: Path) -> HumanChannel:
+    """The channel of a grade of human labels.
+
+    Args:
+        config: The campaign file.
+        human: The grade.
+        gold: The right choice of each item, for a simulated annotator.
+        out: Folder for files that people fill in.
+    """
     task = config.task.task()
-    channel = config.human.channel
-    if isinstance(channel, FileChannel):
-        return _FileAnnotator(task, Path(channel.path), out)
-    return _SimulatedAnnotator(task, gold, channel.noise, config.seed)
+    is_reference = human == config.human
+    if isinstance(human.channel, FileChannel):
+        name = "items_to_label.csv" if is_reference else f"items_to_label_{human.name}.csv"
+        return _FileAnnotator(task, Path(human.channel.path), out / name, f"sources.{human.name}.channel.path")
+    # People of different grades err on different items.
+    seed = str(config.seed) if is_reference else f"{config.seed}:{human.name}"
+    return _SimulatedAnnotator(task, gold, human.channel.noise, seed)

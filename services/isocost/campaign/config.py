@@ -135,8 +135,8 @@ class PilotConfig(Section):
     n_human: Annotated[int, Field(ge=4)]
     """Human labels."""
     n_measured: Annotated[int, Field(ge=0)] | None = None
-    """Of these, items that every weak source labels as well, to be measured on; where not set, those that no source
-    shows as examples, or a quarter where one is fine-tuned."""
+    """Of these, items that every weak source and every other grade of human labels as well, to be measured on; where
+    not set, those that no source shows as examples, or a quarter where one is fine-tuned."""
 
 
 class CampaignConfig(Section):
@@ -162,13 +162,20 @@ class CampaignConfig(Section):
     pilot: PilotConfig
     n_tranches: Annotated[int, Field(ge=1, le=50)] = 4
     """Purchases the money after the pilot is cut into."""
+    human_sampling: Literal["random", "uncertainty", "cost_aware"] = "random"
+    """Which items human labels are bought for after the pilot; see `isocost.economics.item_choice`."""
+    target_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Stop as soon as this accuracy is reached, at least cost; where not set, reach as much as the budget can buy."""
+    gain_min: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Accuracy that what can still be bought must be expected to bring, or nothing more is bought; where not set, the
+    policy's own."""
     n_seeds: Annotated[int, Field(ge=1, le=50)] = 1
     """Runs of each mix of labels, each with its own seed."""
 
     @model_validator(mode="after")
     def _right_sources(self) -> Self:
-        if not self.models or sum(isinstance(source, HumanSource) for source in self.sources) != 1:
-            raise ValueError("'sources' needs one or more of kind model and exactly one of kind human")
+        if not self.models or not self.humans:
+            raise ValueError("'sources' needs one or more of kind model and one or more of kind human")
         names = [source.name for source in self.sources]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two sources have the name {twice!r}; give each its own")
@@ -180,13 +187,18 @@ class CampaignConfig(Section):
         return tuple(source for source in self.sources if isinstance(source, ModelSource))
 
     @property
+    def humans(self) -> tuple[HumanSource, ...]:
+        """The grades of human labels, in the order of the file: the reference first."""
+        return tuple(source for source in self.sources if isinstance(source, HumanSource))
+
+    @property
     def human(self) -> HumanSource:
-        """The source of human labels."""
-        return next(source for source in self.sources if isinstance(source, HumanSource))
+        """The reference: evaluation labels and the pilot are bought from it, and other sources are measured by it."""
+        return self.humans[0]
 
     @property
     def n_measured(self) -> int:
-        """Items of the pilot that every weak source is measured on: no source sees their human labels before."""
+        """Items of the pilot that other sources are measured on: no weak source sees their human labels before."""
         if self.pilot.n_measured is not None:
             return self.pilot.n_measured
         wanted = self.pilot.n_human // 4 if self._is_fine_tuned else self.pilot.n_human
@@ -207,7 +219,7 @@ class CampaignConfig(Section):
         return Money.parse(amount, self.currency, field=field)
 
     def check_sources(self) -> None:
-        """Checks what the sources ask of the task and the pilot.
+        """Checks what the sources, and what is to be reached, ask of the task and the pilot.
 
         Raises:
             InvalidArgumentError: names the field that is wrong.
@@ -226,11 +238,25 @@ class CampaignConfig(Section):
                     f"{', '.join(f'{{{name}}}' for name in task.fields)}",
                 )
         self._check_measured()
+        chance = 1 / len(task.choices)
+        if self.target_accuracy is not None and self.target_accuracy <= chance:
+            raise InvalidArgumentError(
+                "target_accuracy",
+                f"{self.target_accuracy:g}; guessing has {chance:.3g} already: raise it, or leave it out to reach as "
+                "much as the budget can buy",
+            )
+        if self.human_sampling != "random" and self.evaluation.n_unlabelled:
+            raise InvalidArgumentError(
+                "human_sampling",
+                f"{self.human_sampling!r} takes the hard items out of the pool, so that those left over "
+                "say too much good of a model; set evaluation.n_unlabelled to 0, or human_sampling to random",
+            )
 
     def _check_measured(self) -> None:
         calibrated = next((model.name for model in self.models if model.calibration != "none"), None)
-        if (calibrated or len(self.models) > 1) and self.n_measured < MEASURED_MIN:
-            why = f"{calibrated!r} is calibrated on them" if calibrated else "weak sources are compared on them"
+        compared = "weak sources" if len(self.models) > 1 else "grades of human labels" if len(self.humans) > 1 else ""
+        if (calibrated or compared) and self.n_measured < MEASURED_MIN:
+            why = f"{calibrated!r} is calibrated on them" if calibrated else f"{compared} are compared on them"
             raise InvalidArgumentError(
                 "pilot.n_measured",
                 f"{self.n_measured} items, but {why}, and fewer than {MEASURED_MIN} say nothing; raise it, or "

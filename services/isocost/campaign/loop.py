@@ -14,6 +14,7 @@ from pathlib import Path
 
 from isocost.campaign.channel import open_channel
 from isocost.campaign.config import CampaignConfig
+from isocost.campaign.item_choice import ItemChooser
 from isocost.campaign.labeller import WeakLabeller, labels_to_show, make_labeller
 from isocost.campaign.pool import load_pool, load_test_examples
 from isocost.campaign.preflight import preflight
@@ -31,7 +32,7 @@ from isocost.report.evidence import gather
 from isocost.report.weak_source import WeakSources, gather_weak_sources
 from isocost.resources.campaign import Campaign, CampaignState, Order
 from isocost.resources.label import Purpose
-from isocost.resources.observation import Decision
+from isocost.resources.plan import Decision
 from isocost.resources.run import Run
 from isocost.resources.task import Item, Source
 from isocost.tasks.dataset import Pool
@@ -71,7 +72,7 @@ class CampaignLoop:
         self._out = out
 
     async def run(self) -> Run:
-        """Pilot, measured weak sources, training runs, plan, purchase, ..., stop; returns the run that is shipped.
+        """Pilot, measured sources, training runs, plan, purchase, ..., stop; returns the run that is shipped.
 
         Raises:
             InvalidArgumentError: the campaign file, the data or a model is wrong; nothing was bought.
@@ -89,7 +90,7 @@ class CampaignLoop:
         buyer = Buyer(
             self._budget,
             self._services.labeler,
-            open_channel(config, pool.gold, self._out),
+            {human.name: open_channel(config, human, pool.gold, self._out) for human in config.humans},
             self._progress,
             campaign_id=config.campaign,
         )
@@ -200,11 +201,14 @@ class CampaignLoop:
         }
 
     async def _measure(self, buyer: Buyer, labellers: Mapping[str, WeakLabeller], pilot: Order) -> WeakSources:
-        """Lets every weak source answer what humans have answered, and chooses the one to buy from."""
+        """Lets every other source answer what the reference has answered, and chooses the ones to buy from."""
         config = self._config
         if config.n_measured:
             for name, labeller in labellers.items():
                 await buyer.buy_weak(f"measure-{name}", Purpose.EVALUATION, config.n_measured, labeller, items_of=pilot)
+            for human in config.humans[1:]:
+                name, n_labels = human.name, config.n_measured
+                await buyer.buy_human(f"measure-{name}", name, Purpose.EVALUATION, n_labels, items_of=pilot)
         status = await self._budget.get_campaign(config.campaign)
         weak = await gather_weak_sources(self._budget, status.campaign, await self._stored_sources())
         self._progress.say(f"weak labels from {weak.reason}")
@@ -212,6 +216,7 @@ class CampaignLoop:
 
     async def _buy_by_plan(self, buyer: Buyer, training: Training, labeller: WeakLabeller, prices: PriceList) -> None:
         config = self._config
+        chooser = ItemChooser(config, self._budget, training) if config.human_sampling != "random" else None
         # Every purchase spends money or takes items, so the policy stops by itself.
         for index in count():
             await training.observe(f"round {index + 1}", round_mixes(*await training.n_labels()))
@@ -220,7 +225,10 @@ class CampaignLoop:
                 config.campaign,
                 prices.tranche,
                 weak_source_id=labeller.source_id,
-                human_source_id=config.human.name,
+                # Of several grades none is named: labels of all are trained on, and the plan says from which to buy.
+                human_source_id=config.human.name if len(config.humans) == 1 else "",
+                target_accuracy=config.target_accuracy,
+                gain_min=config.gain_min,
             )
             self._progress.say(f"plan {index + 1}: {plan.reason}")
             if plan.decision is Decision.STOP:
@@ -230,4 +238,6 @@ class CampaignLoop:
                 if purchase.source_id == labeller.source_id:
                     await buyer.buy_weak(name, Purpose.TRAINING, purchase.n_labels, labeller)
                 else:
-                    await buyer.buy_human(name, purchase.source_id, Purpose.TRAINING, purchase.n_labels)
+                    await buyer.buy_human(
+                        name, purchase.source_id, Purpose.TRAINING, purchase.n_labels, chooser=chooser
+                    )

@@ -52,7 +52,7 @@ def load_pool(config: CampaignConfig) -> Pool:
     """
     pool = _pool(config.data, config.task.task(), seed=config.seed, test=False, origin="data")
     config.check_pool(len(pool.items))
-    if config.human.channel.kind == "simulated" and config.data.gold_column is None:
+    if any(human.channel.kind == "simulated" for human in config.humans) and config.data.gold_column is None:
         raise InvalidArgumentError(
             "data.gold_column", "not set; a simulated annotator reads its answers from this column"
         )

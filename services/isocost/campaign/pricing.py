@@ -19,31 +19,41 @@ class PriceList:
 
     Attributes:
         config: The campaign file.
-        human: The source of human labels.
+        humans: The grades of human labels, in the order of the file: the reference first.
         models: The sources of weak labels, in the order of the file.
     """
 
     config: CampaignConfig
-    human: Source
+    humans: tuple[Source, ...]
     models: tuple[Source, ...]
+
+    @property
+    def human(self) -> Source:
+        """The reference, from which evaluation labels and the pilot are bought."""
+        return self.humans[0]
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """All sources, in the order of the file."""
-        by_name = {source.source_id: source for source in (self.human, *self.models)}
+        by_name = {source.source_id: source for source in (*self.humans, *self.models)}
         return tuple(by_name[section.name] for section in self.config.sources)
 
     @property
     def pilot(self) -> Money:
-        """The most that may be spent before the first plan: evaluation, pilot, and measuring the weak sources.
+        """The most that may be spent before the first plan: evaluation, pilot, and measuring the other sources.
 
         The weak source that is chosen is not known before; the dearest is reckoned with.
         """
         config = self.config
         n_human = config.evaluation.n_labels + config.pilot.n_human
-        measuring = config.n_measured * sum(model.unit_price.micros for model in self.models)
+        measuring = config.n_measured * sum(source.unit_price.micros for source in self._measured)
         weak = config.pilot.n_weak * max(model.unit_price.micros for model in self.models)
         return Money(n_human * self.human.unit_price.micros + measuring + weak, config.currency)
+
+    @property
+    def _measured(self) -> tuple[Source, ...]:
+        """The sources that label the measured items once more: all but the reference, whose answers are right."""
+        return (*self.models, *self.humans[1:])
 
     @property
     def tranche(self) -> Money:
@@ -67,9 +77,10 @@ class PriceList:
             return
         config = self.config
         weak = max(self.models, key=lambda model: model.unit_price.micros)
+        grades = f" and {len(self.humans) - 1} more of human labels" if len(self.humans) > 1 else ""
         measuring = (
-            f", and measuring {len(self.models)} weak sources on {config.n_measured} items,"
-            if (config.n_measured)
+            f", and measuring {len(self.models)} weak sources{grades} on {config.n_measured} items,"
+            if config.n_measured
             else ""
         )
         raise InvalidArgumentError(
@@ -95,7 +106,7 @@ class PriceList:
                     f"holds longer items than when the campaign began: a label of {model.source_id!r} may cost "
                     f"{model.unit_price} now, and {agreed.unit_price} is the most agreed on; take them out again",
                 )
-        return PriceList(self.config, self.human, tuple(by_name.get(model.source_id, model) for model in self.models))
+        return PriceList(self.config, self.humans, tuple(by_name.get(model.source_id, model) for model in self.models))
 
 
 def price_sources(config: CampaignConfig, n_tokens_max: Mapping[str, int]) -> PriceList:
@@ -109,4 +120,5 @@ def price_sources(config: CampaignConfig, n_tokens_max: Mapping[str, int]) -> Pr
         InvalidArgumentError: names the price that is wrong.
     """
     models = tuple(model.source(config.currency, n_tokens_max.get(model.name, 1)) for model in config.models)
-    return PriceList(config, config.human.source(config.currency), models)
+    humans = tuple(human.source(config.currency) for human in config.humans)
+    return PriceList(config, humans, models)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from isocost.campaign.channel import HumanChannel, LabelsAwaitedError
+from isocost.campaign.item_choice import ChosenItems, ItemChooser
 from isocost.campaign.labeller import WeakLabeller
 from isocost.client.budget import BudgetClient
 from isocost.client.labeler import LabelerClient
@@ -26,43 +27,71 @@ class Buyer:
 
     Every request id is made from the campaign and what is bought, never drawn: a campaign that is killed and started
     again repeats the same requests and gets the same orders.
+
+    Args:
+        budget, labeler: Clients of the services.
+        channels: By grade, how people's labels arrive.
+        progress: Where to report to.
+        campaign_id: The campaign.
     """
 
     def __init__(
         self,
         budget: BudgetClient,
         labeler: LabelerClient,
-        channel: HumanChannel,
+        channels: Mapping[str, HumanChannel],
         progress: Progress,
         *,
         campaign_id: str,
     ) -> None:
         self._budget = budget
         self._labeler = labeler
-        self._channel = channel
+        self._channels = channels
         self._progress = progress
         self._campaign_id = campaign_id
 
-    async def buy_human(self, name: str, source_id: str, purpose: Purpose, n_labels: int) -> Order:
+    async def buy_human(
+        self,
+        name: str,
+        source_id: str,
+        purpose: Purpose,
+        n_labels: int,
+        *,
+        items_of: Order | None = None,
+        chooser: ItemChooser | None = None,
+    ) -> Order:
         """Buys labels from people.
+
+        Args:
+            name: Names the purchase among those of the campaign.
+            source_id: The grade.
+            purpose: What the labels are for.
+            n_labels: How many.
+            items_of: Ask about the first items of that order, once more.
+            chooser: Chooses the items; at random where None.
 
         Raises:
             LabelsAwaitedError: where people have not answered everything yet; what they have answered is settled.
         """
-        order = await self._place(name, source_id, purpose, n_labels)
+        channel = self._channels[source_id]
+        # An order that is there has its items: choosing again would look at a pool without them.
+        order = await self._placed(name) if chooser else None
+        if order is None:
+            chosen = await chooser.choose(name, n_labels) if chooser else ChosenItems()
+            order = await self._place(name, source_id, purpose, n_labels, items_of, chosen)
         if order.state is not OrderState.OPEN:
             return order
         pending = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
         with self._progress.bar(f"human labels: {name}", order.n_labels) as bar:
             bar.advance(order.n_settled)
             for chunk in _chunks(pending):
-                labels = self._channel.answers(chunk)
+                labels = channel.answers(chunk)
                 if labels:
                     order = await self._submit(order, labels)
                     bar.advance(len(labels))
         if order.n_pending:
             missing = [item async for item in self._budget.order_items(order.order_id, pending_only=True)]
-            raise LabelsAwaitedError(self._channel.ask(missing))
+            raise LabelsAwaitedError(channel.ask(missing))
         return order
 
     async def buy_weak(
@@ -106,15 +135,35 @@ class Buyer:
         ):
             yield result.label if result.label is not None else (result.item_id, result.error)
 
+    def _request_id(self, name: str) -> str:
+        return f"{self._campaign_id}:order:{name}"
+
+    async def _placed(self, name: str) -> Order | None:
+        """The order of that name, where there is one."""
+        async for order in self._budget.orders(self._campaign_id):
+            if order.request_id == self._request_id(name):
+                return order
+        return None
+
     async def _place(
-        self, name: str, source_id: str, purpose: Purpose, n_labels: int, items_of: Order | None = None
+        self,
+        name: str,
+        source_id: str,
+        purpose: Purpose,
+        n_labels: int,
+        items_of: Order | None = None,
+        chosen: ChosenItems | None = None,
     ) -> Order:
+        chosen = chosen or ChosenItems()
         order = await self._budget.create_order(
-            f"{self._campaign_id}:order:{name}",
+            self._request_id(name),
             self._campaign_id,
             source_id,
             purpose,
             n_labels,
+            chosen.item_ids,
+            # The other order gives the items, where there is one.
+            sampling=None if items_of else chosen.sampling,
             # Measuring asks about items that are trained on: their weak labels are for evaluation, so never trained on.
             sharing=Sharing.ALL if items_of else Sharing.NONE,
             items_of_order_id=items_of.order_id if items_of else "",

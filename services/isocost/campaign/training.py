@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isocost.campaign.config import CampaignConfig
 from isocost.campaign.powered import UNLABELLED_SET, powered_evaluation, unlabelled_examples
@@ -16,22 +17,26 @@ from isocost.economics.calibration import Calibration
 from isocost.resources.label import LabelledItem, Purpose
 from isocost.resources.method import Method
 from isocost.resources.observation import Observation
-from isocost.resources.run import EvaluationSet, Example, Run, RunSpec, RunState
+from isocost.resources.run import EvaluationSet, Example, Prediction, Run, RunSpec, RunState
 from isocost.resources.task import Item
 
-__all__ = ["EVALUATION_SET", "TEST_SET", "Training", "finish_run"]
+__all__ = ["EVALUATION_SET", "TEST_SET", "Training", "finish_run", "majority_source"]
 
 EVALUATION_SET = "evaluation"
 TEST_SET = "test"
+_FREE_SET = "free"
+_ANSWERED_SET = "answered"
+_TRAINED_ON = (Purpose.PILOT, Purpose.TRAINING)
 
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What runs train and are measured on, as the trainer names it."""
+    """What runs train and are measured on, as the trainer names it; and the source of each human label."""
 
     weak_digest: str
     human_digest: str
     evaluation_sets: tuple[EvaluationSet, ...]
+    human_source_ids: tuple[str, ...] = ()
 
 
 def _example(labelled: LabelledItem, calibration: Calibration | None = None) -> Example:
@@ -44,7 +49,9 @@ def _example(labelled: LabelledItem, calibration: Calibration | None = None) -> 
 class Training:
     """The runs of one campaign.
 
-    A mix and seed that is observed already is not run again; the trainer, for its part, trains no stage twice.
+    A mix and seed that is observed already is not run again; the trainer, for its part, trains no stage twice. The
+    human stage trains on the labels of all grades, in the sequence in which they were bought; an observation names the
+    grade that most of its labels are from.
 
     Args:
         config: The campaign file.
@@ -80,12 +87,16 @@ class Training:
 
     async def n_labels(self) -> tuple[int, int]:
         """Weak and human labels bought so far to train on."""
-        return len(await self.labels(self._weak_source_id)), len(await self.labels(self._config.human.name))
+        return len(await self._labels(self._weak_source_id)), len(await self.human_labels())
 
-    async def labels(self, source_id: str) -> list[LabelledItem]:
+    async def human_labels(self) -> list[LabelledItem]:
+        """The human labels that are trained on, of all grades, in sequence: the reference's pilot first."""
+        labels = [labelled for human in self._config.humans for labelled in await self._labels(human.name)]
+        return sorted(labels, key=lambda labelled: labelled.label.sequence)
+
+    async def _labels(self, source_id: str) -> list[LabelledItem]:
         """The labels of a source that are trained on, in sequence."""
-        purposes = (Purpose.PILOT, Purpose.TRAINING)
-        stream = self._budget.labels(self._config.campaign, source_id=source_id, purposes=purposes)
+        stream = self._budget.labels(self._config.campaign, source_id=source_id, purposes=_TRAINED_ON)
         return [labelled async for labelled in stream]
 
     async def observe(self, name: str, mixes: Sequence[tuple[int, int]]) -> None:
@@ -113,7 +124,7 @@ class Training:
         with self._progress.bar(f"training runs: {name}", len(missing)) as bar:
             for (n_weak, n_human), seed in missing:
                 run = await finish_run(self._trainer, self._spec(data, method, n_weak, n_human, seed), bar)
-                await self._record(run)
+                await self._record(run, data)
 
     async def rerun(self, observation: Observation) -> Run:
         """The run behind an observation, with its output; trained again only where its files are gone."""
@@ -122,13 +133,44 @@ class Training:
         with self._progress.bar("final model", 1) as bar:
             return await finish_run(self._trainer, spec, bar)
 
+    async def weak_only_predictions(
+        self, name: str, free: Sequence[Example], answered: Sequence[Example]
+    ) -> tuple[list[Prediction], list[Prediction]]:
+        """What the model trained on all weak labels, and no human one, makes of items, in their sequence.
+
+        Args:
+            name: Of the purchase that the items are looked at for.
+            free: Items that nobody has labelled; at least one.
+            answered: Items with human labels; may be empty.
+        """
+        weak = await self._weak_examples()
+        sets = [EvaluationSet(_FREE_SET, await self._trainer.put_examples(free))]
+        if answered:
+            sets.append(EvaluationSet(_ANSWERED_SET, await self._trainer.put_examples(answered)))
+        data = _Data(await self._trainer.put_examples(weak), "", tuple(sets))
+        spec = self._spec(data, self._weak_only_method, len(weak), 0, seed=0)
+        with self._progress.bar(f"choosing items: {name}", 1) as bar:
+            run = await finish_run(self._trainer, replace(spec, discard_output=True), bar)
+        made = [[one async for one in self._trainer.predictions(run.run_id, part.name)] for part in sets]
+        return made[0], made[1] if answered else []
+
+    @property
+    def _weak_only_method(self) -> Method:
+        # Without examples to show: the human labels are to be answered, not read.
+        return replace(self._config.method.method(), few_shot_count=0, few_shot_kind=None)
+
+    async def _weak_examples(self) -> list[Example]:
+        return [_example(labelled, self._calibration) for labelled in await self._labels(self._weak_source_id)]
+
     async def _data(self) -> _Data:
         """Sends the labels bought so far, and the sets to measure on, to the trainer."""
-        human_id = self._config.human.name
-        weak = [_example(labelled, self._calibration) for labelled in await self.labels(self._weak_source_id)]
-        human = [_example(labelled) for labelled in await self.labels(human_id)]
-        # People's only: weak sources have labels of this purpose too, which they are measured by.
-        stream = self._budget.labels(self._config.campaign, source_id=human_id, purposes=(Purpose.EVALUATION,))
+        weak = await self._weak_examples()
+        human_labels = await self.human_labels()
+        human = [_example(labelled) for labelled in human_labels]
+        # The reference's only: other sources have labels of this purpose too, which they are measured by.
+        stream = self._budget.labels(
+            self._config.campaign, source_id=self._config.human.name, purposes=(Purpose.EVALUATION,)
+        )
         evaluation = [_example(labelled) async for labelled in stream]
         sets = [EvaluationSet(EVALUATION_SET, await self._trainer.put_examples(evaluation))]
         if self._test_examples:
@@ -142,7 +184,12 @@ class Training:
             )
             if others:
                 sets.append(EvaluationSet(UNLABELLED_SET, await self._trainer.put_examples(others)))
-        return _Data(await self._trainer.put_examples(weak), await self._trainer.put_examples(human), tuple(sets))
+        return _Data(
+            await self._trainer.put_examples(weak),
+            await self._trainer.put_examples(human),
+            tuple(sets),
+            tuple(labelled.label.source_id for labelled in human_labels),
+        )
 
     def _spec(self, data: _Data, method: Method, n_weak: int, n_human: int, seed: int) -> RunSpec:
         config = self._config
@@ -158,7 +205,7 @@ class Training:
             evaluation_sets=data.evaluation_sets,
         )
 
-    async def _record(self, run: Run) -> None:
+    async def _record(self, run: Run, data: _Data) -> None:
         evaluation = run.evaluation(EVALUATION_SET)
         assert evaluation is not None
         if run.evaluation(UNLABELLED_SET) is not None:
@@ -177,7 +224,7 @@ class Training:
             evaluation=evaluation,
             test=run.evaluation(TEST_SET),
             weak_source_id=self._weak_source_id if spec.n_weak else "",
-            human_source_id=self._config.human.name if spec.n_human else "",
+            human_source_id=majority_source(data.human_source_ids, spec.n_human),
         )
         request_id = f"{self._config.campaign}:observation:{run.run_id}"
         await self._budget.record_observation(request_id, self._config.campaign, observation)
@@ -207,6 +254,17 @@ async def finish_run(trainer: TrainerClient, spec: RunSpec, bar: Bar) -> Run:
         )
     bar.advance(max(0.0, 1.0 - done), note=_describe(run))
     return run
+
+
+def majority_source(source_ids: Sequence[str], n_labels: int) -> str:
+    """The source that most of the first labels are from; of equals, that of the later ones; "" for no label.
+
+    Args:
+        source_ids: Of each label, in sequence.
+        n_labels: How many of them count.
+    """
+    counts = Counter(reversed(source_ids[:n_labels]))
+    return max(counts, key=lambda source_id: counts[source_id], default="")
 
 
 def _share_done(run: Run) -> float:

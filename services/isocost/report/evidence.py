@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from isocost.client.budget import BudgetClient, CampaignStatus
 from isocost.core.errors import FailedPreconditionError
 from isocost.core.money import Money
-from isocost.economics.frontier import CostedPoint, average_seeds
+from isocost.economics.frontier import CostedPoint, average_seeds, pareto
 from isocost.economics.mixes import shipped_point
+from isocost.report.mix_cost import cost_of_all_grades
 from isocost.report.weak_source import WeakSources, gather_weak_sources
 from isocost.resources.campaign import EntryKind, LedgerEntry
-from isocost.resources.observation import FrontierPoint, Observation, Plan
+from isocost.resources.observation import FrontierPoint, Observation
+from isocost.resources.plan import Plan
 from isocost.resources.task import Source, SourceKind
 
 __all__ = ["Evidence", "gather"]
@@ -69,7 +71,7 @@ class Evidence:
 
     @property
     def human_price_micros(self) -> int:
-        """Price of one label of the (only) source of human labels."""
+        """Price of one label of the first source of human labels: the reference, where there are several grades."""
         return next(source.unit_price.micros for source in self.sources if source.kind is SourceKind.HUMAN)
 
     def mean_price(self, source_id: str, purpose: str = "") -> Money | None:
@@ -96,13 +98,18 @@ async def gather(budget: BudgetClient, campaign_id: str) -> Evidence:
             f"campaign {campaign_id!r} has no observation yet; let a training run finish, then ask again"
         )
     entries = [entry async for entry in budget.ledger(campaign_id)]
-    purposes = {order.order_id: order.purpose.name.lower() for order in await budget.list_orders(campaign_id)}
+    purpose_of = {order.order_id: order.purpose for order in await budget.list_orders(campaign_id)}
+    purposes = {order_id: purpose.name.lower() for order_id, purpose in purpose_of.items()}
     settled = [entry for entry in entries if entry.kind is EntryKind.SETTLE]
     paid: dict[tuple[str, str], int] = defaultdict(int)
     for entry in entries:
         if entry.kind in (EntryKind.SETTLE, EntryKind.CORRECT):
             paid[entry.source_id, purposes[entry.order_id]] += entry.amount.micros
     currency = status.balance.budget.currency_code
+    frontier = await budget.get_frontier(campaign_id)
+    if status.campaign.config_json and sum(source.kind is SourceKind.HUMAN for source in sources) > 1:
+        observations = cost_of_all_grades(observations, sources, entries, purpose_of)
+        frontier = [FrontierPoint.of(point, currency) for point in pareto(_costed_points(observations))]
     return Evidence(
         status=status,
         sources=tuple(sources),
@@ -113,7 +120,7 @@ async def gather(budget: BudgetClient, campaign_id: str) -> Evidence:
         entries=tuple(entries),
         observations=tuple(observations),
         points=_costed_points(observations),
-        frontier=tuple(await budget.get_frontier(campaign_id)),
+        frontier=tuple(frontier),
         plans=tuple(await budget.list_plans(campaign_id)),
     )
 

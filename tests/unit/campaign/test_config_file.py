@@ -33,6 +33,13 @@ def _model(**fields: object) -> dict[str, Any]:
     return _changed("sources", 0, value={name: value for name, value in changed.items() if value is not None})
 
 
+def _grades(*humans: dict[str, Any], **pilot: int) -> dict[str, Any]:
+    """The example with more grades of human labels."""
+    raw = _changed("sources", value=[*BASE["sources"], *({**BASE["sources"][1], **human} for human in humans)])
+    raw["pilot"].update(pilot)
+    return raw
+
+
 def _more_models(*models: dict[str, Any], **pilot: int) -> dict[str, Any]:
     raw = _changed("sources", value=[*({**BASE["sources"][0], **model} for model in models), BASE["sources"][1]])
     raw["pilot"].update(pilot)
@@ -41,7 +48,12 @@ def _more_models(*models: dict[str, Any], **pilot: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("name", "n_models", "n_measured"),
-    [("microworld.yaml", 1, 32), ("ag_news.yaml", 1, 50), ("two_weak_sources.yaml", 2, 20)],
+    [
+        ("microworld.yaml", 1, 32),
+        ("ag_news.yaml", 1, 50),
+        ("two_weak_sources.yaml", 2, 20),
+        ("microworld_grades.yaml", 1, 20),
+    ],
 )
 def test_the_examples_are_valid(name: str, n_models: int, n_measured: int) -> None:
     config = load_config(EXAMPLES / name)
@@ -70,9 +82,20 @@ def test_the_examples_are_valid(name: str, n_models: int, n_measured: int) -> No
         (_changed("pilot", "n_human", value="many"), "pilot.n_human", "many"),
         (_changed("method", "weak_recipe", "learning_rate", value=-1), "recipe.learning_rate", "above 0"),
         (_changed("data", "hub", value={"name": "x/y"}), "data", "exactly one"),
-        (_changed("sources", value=[BASE["sources"][0]]), "CAMPAIGN", "exactly one of kind human"),
+        (_changed("sources", value=[BASE["sources"][0]]), "CAMPAIGN", "one or more of kind human"),
         (_changed("sources", value=[BASE["sources"][1]]), "CAMPAIGN", "one or more of kind model"),
-        (_changed("sources", value=[*BASE["sources"], BASE["sources"][1]]), "CAMPAIGN", "exactly one of kind human"),
+        (_grades({}), "CAMPAIGN", "two sources have the name 'human'"),
+        (_grades({"name": "crowd"}, n_measured=9), "pilot.n_measured", "grades of human labels are compared on them"),
+        (_grades({"name": "crowd", "unit_price": 4}), "budget", "1 weak sources and 1 more of human labels on 32"),
+        (_changed("human_sampling", value="hardest"), "human_sampling", "'random', 'uncertainty' or 'cost_aware'"),
+        (
+            {**_changed("evaluation", "n_unlabelled", value=100), "human_sampling": "cost_aware"},
+            "human_sampling",
+            "evaluation.n_unlabelled to 0",
+        ),
+        (_changed("target_accuracy", value=1), "target_accuracy", "less than 1"),
+        (_changed("target_accuracy", value=0.5), "target_accuracy", "guessing has 0.5"),
+        (_changed("gain_min", value=-0.1), "gain_min", "greater than or equal to 0"),
         (_more_models({}, {}), "CAMPAIGN", "two sources have the name 'weak'"),
         (_model(name="human"), "CAMPAIGN", "two sources have the name 'human'"),
         (_model(unit_price=None), "sources.0", "exactly one of 'unit_price' and 'price_per_million_tokens'"),
@@ -143,3 +166,10 @@ def test_no_source_is_measured_by_human_labels_that_it_sees(
 def test_a_configuration_survives_its_stored_form() -> None:
     config = load_config(EXAMPLES / "ag_news.yaml")
     assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_first_grade_is_the_reference(tmp_path: Path) -> None:
+    config = load_config(_write(tmp_path, _grades({"name": "crowd", "unit_price": 0.3})))
+    assert [human.name for human in config.humans] == ["human", "crowd"]
+    assert config.human.name == "human"
+    assert (config.human_sampling, config.target_accuracy, config.gain_min) == ("random", None, None)

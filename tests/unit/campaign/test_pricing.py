@@ -13,7 +13,11 @@ from isocost.core.money import Money
 from isocost.resources.task import SourceKind
 
 
-def _config(*models: dict[str, Any], budget: float = 100, n_measured: int = 12, n_tranches: int = 4) -> CampaignConfig:
+def _config(
+    *models: dict[str, Any], budget: float = 100, n_measured: int = 12, n_tranches: int = 4, crowd: float = 0
+) -> CampaignConfig:
+    channel = {"kind": "simulated"}
+    second = {"kind": "human", "name": "crowd", "unit_price": crowd, "channel": channel}
     return CampaignConfig.model_validate(
         {
             "campaign": "c",
@@ -22,7 +26,8 @@ def _config(*models: dict[str, Any], budget: float = 100, n_measured: int = 12, 
             "data": {"path": "x.csv", "gold_column": "g"},
             "sources": [
                 *({"kind": "model", "model": "m", **model} for model in models),
-                {"kind": "human", "unit_price": 1, "channel": {"kind": "simulated"}},
+                {"kind": "human", "unit_price": 1, "channel": channel},
+                *([second] if crowd else []),
             ],
             "strong_model": "m",
             "evaluation": {"n_labels": 10},
@@ -60,6 +65,16 @@ def test_the_pilot_reckons_with_measuring_all_and_buying_from_the_dearest() -> N
     # 30 human labels, 12 measured on each, 40 at the dearer price.
     assert prices.pilot == Money(30_000_000 + 12 * 300_000 + 40 * 200_000)
     assert prices.tranche == Money(-(-(100_000_000 - prices.pilot.micros) // 4))
+
+
+def test_every_grade_but_the_reference_is_measured_and_paid_for_it() -> None:
+    config = _config(FIXED, crowd=0.25, budget=50)
+    prices = price_sources(config, {})
+    assert [source.source_id for source in prices.sources] == ["fixed", "human", "crowd"]
+    assert prices.human.source_id == "human"
+    # 30 labels of the reference, 12 measured on either of the others, 40 weak ones.
+    assert prices.pilot == Money(30_000_000 + 12 * (100_000 + 250_000) + 40 * 100_000)
+    assert prices.with_stored(prices.sources) == prices
 
 
 def test_a_tranche_buys_a_label_at_least() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from isocost.campaign.config import CampaignConfig, EvaluationConfig
-from isocost.campaign.training import Training
+from isocost.campaign.training import Training, majority_source
 from isocost.core.progress import SilentProgress
 from isocost.economics.calibration import Calibration, CalibrationMethod
 from isocost.economics.interval import wilson_interval
@@ -29,6 +29,7 @@ CONFIG = CampaignConfig.model_validate(
             {"kind": "model", "name": "small", "unit_price": 0.1, "model": "m"},
             {"kind": "model", "name": "large", "unit_price": 0.2, "model": "m"},
             {"kind": "human", "unit_price": 1, "channel": {"kind": "simulated"}},
+            {"kind": "human", "name": "crowd", "unit_price": 0.3, "channel": {"kind": "simulated", "noise": 0.1}},
         ],
         "strong_model": "s",
         "evaluation": {"n_labels": 10},
@@ -167,3 +168,57 @@ def test_an_interval_is_worth_the_labels_that_would_give_it() -> None:
     assert powered.n_effective == pytest.approx(400, rel=0.02)
     assert replace(powered, n_unlabelled=0).n_effective == 100
     assert replace(powered, accuracy_low=0.5).n_effective == 100
+
+
+async def test_the_human_stage_trains_on_all_grades_in_the_sequence_of_purchase() -> None:
+    services = FakeServices()
+    pilot = [label for label in services.labels_held if label.source_id == "human" and label.purpose is Purpose.PILOT]
+    services.labels_held = [label for label in services.labels_held if label not in pilot]
+    services.labels_held += [
+        # What the crowd is measured by is not trained on.
+        *(Label(f"h{n}", one_hot(1, 2), source_id="crowd", purpose=Purpose.EVALUATION) for n in range(3)),
+        Label("h19", one_hot(0, 2), source_id="human", purpose=Purpose.TRAINING, sequence=30),
+        *(replace(label, sequence=n + 1) for n, label in enumerate(pilot)),
+        *(
+            Label(f"h{n}", one_hot(0, 2), source_id="crowd", purpose=Purpose.TRAINING, sequence=10 + n)
+            for n in range(5, 11)
+        ),
+    ]
+    training = _training(services, Calibration())
+    assert await training.n_labels() == (7, 12)
+    await training.observe("round 1", [(7, 12), (7, 9), (0, 5), (7, 0)])
+    human = services.lists[services.specs[0].human_digest]
+    assert [example.item_id for example in human] == [*(f"h{n}" for n in range(11)), "h19"]
+    (evaluation,) = services.specs[0].evaluation_sets
+    assert [example.item_id for example in services.lists[evaluation.digest]] == ["e0", "e1", "e2"]
+    # An observation names the grade that most of its human labels are from.
+    assert [(o.n_human, o.human_source_id) for o in services.observations] == [
+        (12, "human"),
+        (9, "human"),
+        (5, "human"),
+        (0, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source_ids", "n_human", "named"),
+    [("rrccc", 5, "c"), ("rrcc", 4, "c"), ("rrcc", 3, "r"), ("ccrr", 4, "r"), ("rr", 0, ""), ("", 0, "")],
+)
+def test_of_equally_many_labels_the_later_grade_is_named(source_ids: str, n_human: int, named: str) -> None:
+    assert majority_source(source_ids, n_human) == named
+
+
+async def test_the_model_that_is_asked_about_free_items_has_seen_weak_labels_only() -> None:
+    services = FakeServices()
+    training = _training(services, Calibration())
+    free = [Example(f"w{n}", {"text": f"w{n}"}, (0.5, 0.5)) for n in range(10, 13)]
+    answered = [Example("h0", {"text": "h0"}, (0.0, 1.0))]
+    of_free, of_answered = await training.weak_only_predictions("plan-0-human", free, answered)
+    (spec,) = services.specs
+    assert (spec.n_weak, spec.n_human, spec.human_digest) == (7, 0, "")
+    assert [example.item_id for example in services.lists[spec.weak_digest]] == [f"w{n}" for n in range(7)]
+    assert [one.item_id for one in of_free] == ["w10", "w11", "w12"]
+    assert [one.item_id for one in of_answered] == ["h0"]
+    # Nothing of it is an observation.
+    assert not services.observations
+    assert (await training.weak_only_predictions("plan-0-human", free, []))[1] == []

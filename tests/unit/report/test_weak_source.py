@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,9 +53,11 @@ class Ranking:
     def __init__(self, *pairs: tuple[str, str, float]) -> None:
         self._pairs = tuple(RankedPair(*pair) for pair in pairs)
         self.given: list[PolicyInputs] = []
+        self.held_out: set[str] = set()
 
-    def __call__(self, inputs: PolicyInputs) -> tuple[RankedPair, ...]:
+    def __call__(self, inputs: PolicyInputs, held_out_datasets: Collection[str] = ()) -> tuple[RankedPair, ...]:
         self.given.append(inputs)
+        self.held_out |= set(held_out_datasets)
         return self._pairs
 
 
@@ -153,6 +155,8 @@ async def test_pairs_are_ranked_by_what_was_known_before_any_weak_label_was_boug
     before, after = [await _gather(_labels(), campaign, orders, ALL) for orders in (ORDERS, later)]
     # The report of a finished campaign says what the campaign said.
     assert before == after
+    # As each plan of the campaign: what the library holds of the same task is left out.
+    assert ranking.held_out == {campaign.task.name}
     given, again = ranking.given
     assert given == again
     spent = 150 * 1_000_000 + 40 * 100_000 + 40 * 300_000 + 40 * 11_950

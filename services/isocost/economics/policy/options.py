@@ -36,6 +36,9 @@ _ACCURACY_PRIOR = {"weak": 0.75, "human": 0.95}
 #: However poor the source at hand, a label of another one counts at most as so many of its.
 _WORTH_MAX = 4.0
 
+#: A purchase below this share of what the labels at hand cost teaches nothing: its runs would differ by luck only.
+_PURCHASE_SHARE_MIN = 0.02
+
 _Mix = tuple[int, float, float]
 
 
@@ -166,6 +169,8 @@ class Options:
         self.last = self._spend((0, 0), inputs.available_micros, inputs.n_items_free, _LAST_SHARES)
         for part in (1.0,) if inputs.target_accuracy is None else _TARGET_PARTS:
             self.first += self._spend((0, 0), int(part * tranche), inputs.n_items_free, _FIRST_SHARES)
+        least = _PURCHASE_SHARE_MIN * (self._total_micros - inputs.available_micros)
+        self.first = [option for option in self.first if option.cost_micros >= least]
         for option in self.first:
             left = inputs.available_micros - option.cost_micros
             n_items = inputs.n_items_free - option.n_weak - option.n_human

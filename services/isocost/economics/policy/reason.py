@@ -24,7 +24,12 @@ def nothing_to_buy(inputs: PolicyInputs) -> str:
     """Neither money nor items, nor anything on the menu."""
     if inputs.n_items_free == 0:
         return "stop: the pool has no free item left"
-    return "stop: the money left buys no label" if inputs.menu is None else "stop: the money left buys nothing more"
+    if inputs.menu is not None:
+        return "stop: the money left buys nothing more"
+    cheapest = min(source.price_micros for source in (*inputs.weak, *inputs.human))
+    if min(inputs.available_micros, inputs.tranche_micros) < cheapest:
+        return "stop: the money left buys no label"
+    return "stop: the money left buys too few labels to matter beside those at hand"
 
 
 def _amount(forecast: Forecast, option: Option) -> str:
