@@ -44,7 +44,7 @@ def _trainable(mixes: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def shipped_point(points: Sequence[CostedPoint]) -> CostedPoint:
-    """The point whose model is shipped, by the one-standard-error rule (Breiman et al. 1984, section 3.4.3).
+    """The point or single run that is shipped, by the one-standard-error rule (Breiman et al. 1984, section 3.4.3).
 
     The best of many noisy accuracies is mostly the luckiest. Of the points within one standard error of the best, the
     one trained on the most labels (by price) is taken: the labels are paid for, and more of them seldom hurt.

@@ -52,22 +52,31 @@ class Evidence:
     plans: tuple[Plan, ...]
 
     @property
-    def shipped_point(self) -> CostedPoint:
-        """The point whose model is shipped."""
-        return shipped_point(self.points)
+    def shipped(self) -> Observation:
+        """The observation whose model is shipped: the one-standard-error rule over single runs.
+
+        A run is shipped, not a mix: where seeds are bimodal, the mean of a mix says little of either of its runs.
+        """
+        point_of = {(point.method, point.n_weak, point.n_human): point for point in self.points}
+        runs = {
+            replace(
+                point_of[o.method, o.n_weak, o.n_human],
+                accuracy=o.evaluation.accuracy,
+                accuracy_low=o.evaluation.accuracy_low,
+                accuracy_high=o.evaluation.accuracy_high,
+                n_seeds=1,
+            ): o
+            # Of equal runs the first seed's stays.
+            for o in sorted(self.observations, key=lambda observation: -observation.seed)
+        }
+        return runs[shipped_point(list(runs))]
 
     @property
-    def shipped(self) -> Observation:
-        """The observation whose model is shipped: of the shipped point's seeds, the first."""
-        point = self.shipped_point
-        return min(
-            (
-                o
-                for o in self.observations
-                if (o.method, o.n_weak, o.n_human) == (point.method, point.n_weak, point.n_human)
-            ),
-            key=lambda observation: observation.seed,
-        )
+    def shipped_point(self) -> CostedPoint:
+        """The mix of the shipped model, averaged over its seeds."""
+        shipped = self.shipped
+        mix = (shipped.method, shipped.n_weak, shipped.n_human)
+        return next(point for point in self.points if (point.method, point.n_weak, point.n_human) == mix)
 
     @property
     def human_price_micros(self) -> int:

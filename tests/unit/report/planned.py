@@ -45,7 +45,9 @@ def explained_plan(plan_id: str = "p1") -> Plan:
         n_items_free=5_000,
         observations=(ObservedPoint("sequential_sft", 800, 40, 0, 0.78, 100, "weak", "human"),),
     )
-    inputs = PlanInputs(policy, {"weak": 100_000, "weak<2>": 1_000, "human": 1_000_000, "crowd": 300_000}, "USD", "claims")
+    inputs = PlanInputs(
+        policy, {"weak": 100_000, "weak<2>": 1_000, "human": 1_000_000, "crowd": 300_000}, "USD", "claims"
+    )
     return Plan(
         plan_id,
         "c",

@@ -97,6 +97,24 @@ def complete_evidence() -> Evidence:
     )
 
 
+def test_a_run_is_shipped_not_a_mix() -> None:
+    evidence = complete_evidence()
+    first = next(o for o in evidence.observations if (o.n_weak, o.n_human) == (0, 20))
+
+    def run(seed: int, accuracy: float) -> Observation:
+        measured = Evaluation("evaluation", 400, accuracy, accuracy - 0.03, min(1.0, accuracy + 0.03), accuracy)
+        return dataclasses.replace(first, run_id=f"run-{seed}", seed=seed, evaluation=measured)
+
+    # On average the mix is worse than others; one of its runs is the best of all. Of equal runs the first is taken.
+    observations = (*evidence.observations, run(1, 0.45), run(3, 0.98), run(2, 0.98))
+    points = average_seeds(
+        [o.point for o in observations], weak_price_micros=WEAK.micros, human_price_micros=HUMAN.micros
+    )
+    bimodal = dataclasses.replace(evidence, observations=observations, points=tuple(points))
+    assert bimodal.shipped.run_id == "run-2"
+    assert (bimodal.shipped_point.n_weak, bimodal.shipped_point.n_human, bimodal.shipped_point.n_seeds) == (0, 20, 4)
+
+
 def test_every_file_is_written_whole(tmp_path: Path) -> None:
     paths = write_report(complete_evidence(), tmp_path)
     assert [path.name for path in paths] == list(REPORT_FILES)

@@ -109,8 +109,8 @@ class Forecast:
         return max(near, key=lambda index: self.lookahead.last(self.options.first[index].sees))
 
     def gain(self, value: float) -> float:
-        """What a value is above stopping now, in accuracy of the task."""
-        return (value - self.now) * self._stretch
+        """What a value is above stopping now, in accuracy of the task; nothing is better than 1."""
+        return (min(value, max(1.0, self.now)) - self.now) * self._stretch
 
     # What explains a decision ----------------------------------------------------------------------------------------
 

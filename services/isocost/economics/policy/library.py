@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["LibraryPoint", "dataset_key", "library_points"]
+__all__ = ["LibraryPoint", "dataset_key", "held_out_keys", "library_datasets", "library_points"]
 
 #: Seeds behind a mean whose file does not say how many; the paper's figures show a band of three.
 _N_RUNS = 3
+#: Datasets whose mean a surface is: who holds out one of them holds out the mean, and the other way round.
+_MEANS = {"mean5": frozenset({"hellaswag", "sciq", "cosmosqa", "quail", "socialiqa"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,22 @@ def _all_points() -> tuple[tuple[str, LibraryPoint], ...]:
     return tuple(points)
 
 
-def library_points(held_out_datasets: Collection[str] = ()) -> tuple[LibraryPoint, ...]:
-    """All points but those of the datasets held out, which are named in any spelling."""
-    held_out = {dataset_key(name) for name in held_out_datasets}
+def library_datasets() -> frozenset[str]:
+    """Keys of all datasets of which the library has a surface, or a mean that they are part of."""
+    return frozenset({key for key, _ in _all_points()}.union(*_MEANS.values()))
+
+
+def held_out_keys(datasets: Collection[str]) -> frozenset[str]:
+    """Keys of the library's datasets that are held out with these, which are named in any spelling."""
+    held_out = {dataset_key(name) for name in datasets}
+    for mean, members in _MEANS.items():
+        if held_out & members:
+            held_out.add(mean)
+        if mean in {dataset_key(name) for name in datasets}:
+            held_out |= members
+    return frozenset(held_out & {key for key, _ in _all_points()})
+
+
+def library_points(held_out: Collection[str] = ()) -> tuple[LibraryPoint, ...]:
+    """All points but those of some datasets, given by their keys (see `held_out_keys`)."""
     return tuple(point for key, point in _all_points() if key not in held_out)

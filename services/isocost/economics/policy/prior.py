@@ -20,7 +20,7 @@ import scipy.linalg
 import scipy.optimize
 
 from isocost.economics.policy.kernel import Floats, Hyperparameters, Points, covariance, run_noise
-from isocost.economics.policy.library import LibraryPoint, dataset_key, library_points
+from isocost.economics.policy.library import LibraryPoint, held_out_keys, library_datasets, library_points
 
 __all__ = ["MEAN_ACCURACY", "SurfacePrior", "fit", "scale_log_prior", "surface_prior"]
 
@@ -143,15 +143,16 @@ def fit(given: Collection[LibraryPoint]) -> tuple[Hyperparameters, dict[str, flo
     return Hyperparameters.of_logs(best[:n_hyper]), scales
 
 
-def _key(held_out_datasets: Collection[str]) -> str:
-    present = {point.group.split(":")[0] for point in library_points()}
-    return ",".join(sorted(present & {dataset_key(name) for name in held_out_datasets}))
+def _name(held_out: Collection[str]) -> str:
+    """Names a selection in the file."""
+    return ",".join(sorted(held_out))
 
 
 @lru_cache(maxsize=32)
-def _prior_without(key: str) -> SurfacePrior:
-    given = library_points(key.split(","))
-    stored = json.loads(files(__package__).joinpath("library", _FILE).read_text(encoding="utf-8")).get(key)
+def _prior_without(held_out: frozenset[str]) -> SurfacePrior:
+    given = library_points(held_out)
+    file = files(__package__).joinpath("library", _FILE)
+    stored = json.loads(file.read_text(encoding="utf-8")).get(_name(held_out))
     if stored is None:
         hyper, scales = fit(given)
     else:
@@ -162,13 +163,15 @@ def _prior_without(key: str) -> SurfacePrior:
 
 def surface_prior(held_out_datasets: Collection[str] = ()) -> SurfacePrior:
     """The prior made of the library without some datasets (named in any spelling; unknown ones are ignored)."""
-    return _prior_without(_key(held_out_datasets))
+    return _prior_without(held_out_keys(held_out_datasets))
 
 
 def _write(path: Path) -> None:
-    keys = ["", *sorted({point.group.split(":")[0] for point in library_points()})]
-    fitted = {key: fit(library_points([key])) for key in keys}
-    stored = {key: {"hyperparameters": asdict(hyper), "log_scales": scales} for key, (hyper, scales) in fitted.items()}
+    selections = {frozenset[str](), *(held_out_keys([name]) for name in library_datasets())}
+    stored = {}
+    for held_out in sorted(selections, key=_name):
+        hyper, scales = fit(library_points(held_out))
+        stored[_name(held_out)] = {"hyperparameters": asdict(hyper), "log_scales": scales}
     path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
 """The race: which source's last doubling brought more, without a model of the surface.
 
 The guard for runs that contradict the posterior. What the last doubling of a source brought is the accuracy of the
-largest mix that was seen, less that of the mix with half of this source's labels or fewer and as many of the other's.
+largest mix that was seen, less that of the next one with half of this source's labels or fewer and as many of the
+other's.
 An option is worth the doublings that it makes of either source, each at what the last one brought: it extrapolates no
 further than that (model-free racing on nested subsets, as in successive halving).
 """
@@ -39,12 +40,16 @@ def doubling_gains(inputs: PolicyInputs) -> tuple[float | None, float | None]:
     gains = []
     for kind in (0, 1):
         pairs = [
-            (sum(large), (accuracy[large] - accuracy[small]) / max(1.0, math.log2(large[kind] / max(1, small[kind]))))
+            (
+                sum(large),
+                small[kind],
+                (accuracy[large] - accuracy[small]) / max(1.0, math.log2(large[kind] / max(1, small[kind]))),
+            )
             for large in accuracy
             for small in accuracy
             if large[1 - kind] == small[1 - kind] and 0 < 2 * small[kind] <= large[kind]
         ]
-        gains.append(max(pairs)[1] if pairs else None)
+        gains.append(max(pairs)[2] if pairs else None)
     return gains[0], gains[1]
 
 
