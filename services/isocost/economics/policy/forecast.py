@@ -19,6 +19,8 @@ __all__ = ["Forecast", "regime_of"]
 _ADDED_ANSWERS = 4
 _QUANTILES = (0.05, 0.95)
 _SURFACE_DRAWS = 4096
+#: Last purchases, the most valuable, among which what a first one shows may choose.
+_THEN_MAX = 8
 #: Values nearer than this are equal.
 _TIE = 1e-6
 
@@ -89,8 +91,9 @@ class Forecast:
     def _first_value(self, option: Option, then: list[Option]) -> float:
         if not then:
             return self.lookahead.last(option.sees)
-        best = max(self.lookahead.last(last.sees) for last in then)
-        return best + self.lookahead.first(option.sees, [last.sees for last in then])
+        values = {last: self.lookahead.last(last.sees) for last in then}
+        best = sorted(then, key=lambda last: -values[last])[:_THEN_MAX]
+        return values[best[0]] + self.lookahead.first(option.sees, [last.sees for last in best])
 
     @property
     def now(self) -> float:

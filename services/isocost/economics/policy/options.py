@@ -11,6 +11,7 @@ eta)^2 of noisy labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ _ACCURACY_PRIOR = {"weak": 0.75, "human": 0.95}
 #: However poor the source at hand, a label of another one counts at most as so many of its.
 _WORTH_MAX = 4.0
 
+#: Options of a menu beyond which only some that differ are weighed.
+_FIRST_MAX = 60
 #: A purchase below this share of what the labels at hand cost teaches nothing: its runs would differ by luck only.
 _PURCHASE_SHARE_MIN = 0.02
 
@@ -240,7 +243,7 @@ class Options:
             options.append(Option(n_weak, n_human, cost, (float(total[0]), float(total[1])), sees))
         # More labels are never worse here, as every nested mix is seen: only the largest totals can be last.
         self.last = [one for one in options if not any(_contains(other, one) for other in options)]
-        self.first = [one for one in options if one.cost_micros <= inputs.tranche_micros]
+        self.first = _spread([one for one in options if one.cost_micros <= inputs.tranche_micros])
         for option in self.first:
             self.then.append([one for one in self.last if one is option or _contains(one, option)])
         money = self._total_micros
@@ -249,6 +252,17 @@ class Options:
         for mix in sorted(within, key=lambda mix: mix[0] / (mix[0] + mix[1])):
             if not any(other != mix and other[0] >= mix[0] and other[1] >= mix[1] for other in within):
                 self._add_to_line(*mix)
+
+
+def _spread(options: list[Option]) -> list[Option]:
+    """Of many options some that differ: the dearest of each octave of cost and each fifth of the share of labels."""
+    if len(options) <= _FIRST_MAX:
+        return options
+    kept: dict[tuple[int, int], Option] = {}
+    for option in sorted(options, key=lambda one: (one.cost_micros, one.total)):
+        fifth = int(4.999 * option.total[0] / sum(option.total))
+        kept[int(math.log2(option.cost_micros)), fifth] = option
+    return list(kept.values())
 
 
 def _contains(large: Option, small: Option) -> bool:
