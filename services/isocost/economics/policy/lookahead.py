@@ -95,7 +95,7 @@ class Lookahead:
             return float(self._mean_p[points].max())
         learned = self._learn(self._cov_pp, np.setdiff1d(points, self._seen))
         moved_sp = self._measured_sp[:, learned.index] @ learned.gain_pn[points].T
-        return float((self._mean_p[points] + moved_sp).max(axis=1).mean())
+        return float(np.minimum((self._mean_p[points] + moved_sp).max(axis=1), 1.0).mean())
 
     def first(self, sees: Index, then: Sequence[Index]) -> float:
         """What choosing the last purchase only after the first one's results adds to the best of them, 0 or more.
@@ -121,7 +121,7 @@ class Lookahead:
             points = np.union1d(option, known)
             later = self._learn(rest_cov_pp, np.setdiff1d(option, known))
             moved_rp = measured_rp[:, later.index] @ later.gain_pn[points].T
-            best_ar = (mean_ap[:, None, points] + moved_rp[None]).max(axis=2)
+            best_ar = np.minimum((mean_ap[:, None, points] + moved_rp[None]).max(axis=2), 1.0)
             values.append(best_ar.mean(axis=1))
         value_ba = np.stack(values)
         return float(value_ba.max(axis=0).mean() - value_ba.mean(axis=1).max())
