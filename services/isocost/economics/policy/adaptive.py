@@ -67,9 +67,9 @@ class AdaptivePolicy:
         index = best.best_first()
         option, gain = best.options.first[index], best.gain(float(best.first_values[index]))
         if best.posterior.surprise < SURPRISE_MIN:
-            raced = race.choose(inputs, best.options)
-            if raced is not None:
-                return self._buy(best, raced.option, raced.reason, explanation, shipped)
+            winner = race.choose(inputs, best.options)
+            if winner is not None:
+                return self._buy(best, winner.option, reason.raced(best, winner), explanation, shipped)
         if gain < inputs.gain_min and (inputs.n_weak or inputs.n_human):
             return PolicyDecision((), reason.not_worth_it(gain, inputs, explanation), shipped, explanation)
         return self._buy(best, option, reason.worth_it(best, option, gain, explanation), explanation, shipped)

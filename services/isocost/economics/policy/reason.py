@@ -6,10 +6,11 @@ from isocost.economics.policy.decision import Explanation
 from isocost.economics.policy.forecast import Forecast
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.options import Option
+from isocost.economics.policy.race import Raced
 from isocost.economics.policy.target import Path
 from isocost.economics.regime import Regime
 
-__all__ = ["not_worth_it", "nothing_to_buy", "reached", "towards", "worth_it"]
+__all__ = ["not_worth_it", "nothing_to_buy", "raced", "reached", "towards", "worth_it"]
 
 _REGIMES = {
     Regime.QUANTITY_DOMINANT: "weak labels alone are best at this budget",
@@ -70,7 +71,9 @@ def _stopped(forecast: Forecast, explanation: Explanation) -> str:
 def _regime(explanation: Explanation) -> str:
     if explanation.regime is Regime.UNSPECIFIED:
         return ""
-    return f"; {_REGIMES[explanation.regime]} with probability {explanation.regime_probability:.0%}"
+    # Nothing that was drawn so many times is certain.
+    probability = min(explanation.regime_probability, 0.99)
+    return f"; {_REGIMES[explanation.regime]} with probability {probability:.0%}"
 
 
 def worth_it(forecast: Forecast, option: Option, gain: float, explanation: Explanation) -> str:
@@ -84,6 +87,11 @@ def worth_it(forecast: Forecast, option: Option, gain: float, explanation: Expla
         f"buy {_amount(forecast, option)}: {_stopped(forecast, explanation)}{seen}; spent as planned, what is "
         f"available is expected to bring {gain:+.3f} ({_values(explanation)}){_regime(explanation)}"
     )
+
+
+def raced(forecast: Forecast, winner: Raced) -> str:
+    """Why an option is bought that a race chose."""
+    return f"buy {_amount(forecast, winner.option)}: {winner.reason}"
 
 
 def not_worth_it(gain: float, inputs: PolicyInputs, explanation: Explanation) -> str:
