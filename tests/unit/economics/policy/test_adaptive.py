@@ -292,7 +292,7 @@ def test_runs_that_contradict_the_posterior_are_decided_by_a_race(monkeypatch: p
     decision = _POLICY.decide(inputs)
     raced = race.choose(inputs, Options(inputs, inputs.weak[0], inputs.human[0]))
     assert raced is not None
-    assert decision.reason == raced.reason
+    assert decision.reason == f"buy {raced.option.n_weak:,} weak labels: {raced.reason}"
     assert (decision.n_labels("weak"), decision.n_labels("human")) == (raced.option.n_weak, raced.option.n_human)
     assert decision.n_labels("weak") > 0
     monkeypatch.setattr(adaptive_module, "SURPRISE_MIN", 0.0)
