@@ -68,7 +68,13 @@ def choose(inputs: PolicyInputs, options: Options) -> Raced | None:
             total += min(doublings, _DOUBLINGS_MAX) * max(0.0, brought or 0.0)
         return total
 
-    best = max(options.first, key=lambda option: (gain(option), -option.cost_micros))
+    def waste_micros(option: Option) -> int:
+        weak_micros = 0 if weak_gain > 0 else option.n_weak * options.weak.price_micros
+        human_micros = 0 if human_gain > 0 else option.n_human * options.human.price_micros
+        return weak_micros + human_micros
+
+    # Of equal gains the one without labels that brought nothing, then the cheapest.
+    best = max(options.first, key=lambda option: (gain(option), -waste_micros(option), -option.cost_micros))
     if gain(best) < inputs.gain_min:
         return None
     words = (
