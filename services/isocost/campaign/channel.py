@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import polars as pl
 
 from isocost.campaign.config import CampaignConfig
-from isocost.campaign.source import FileChannel, HumanSource
+from isocost.campaign.source import FileChannel, HumanSource, QueueChannel
 from isocost.core.errors import InvalidArgumentError, IsocostError
 from isocost.resources.label import Label, one_hot
 from isocost.resources.task import Item, Task
@@ -27,7 +28,7 @@ class HumanChannel(Protocol):
     """Where human labels come from."""
 
     def answers(self, items: Sequence[Item]) -> list[Label]:
-        """The labels that are there by now, for some or all of the items, in their order."""
+        """The labels that are there by now and not settled yet, for some or all of the items, in their order."""
 
     def ask(self, items: Sequence[Item]) -> str:
         """Asks people for labels of the items; returns the sentence that tells them what to do."""
@@ -120,6 +121,26 @@ class _FileAnnotator:
         )
 
 
+class _Queue:
+    """People answer the order itself, at the budget service: there is nothing to read, and nothing to hand over.
+
+    Args:
+        command: What a person at this machine answers with.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = shlex.join(command)
+
+    def answers(self, items: Sequence[Item]) -> list[Label]:  # noqa: ARG002
+        return []
+
+    def ask(self, items: Sequence[Item]) -> str:
+        return (
+            f"{len(items)} human labels are awaited: answer them with `{self._command}` (or through any client of the "
+            "human queue), then repeat `isocost run`"
+        )
+
+
 def open_channel(config: CampaignConfig, human: HumanSource, gold: Mapping[str, int], out: Path) -> HumanChannel:
     """The channel of a grade of human labels.
 
@@ -127,8 +148,10 @@ def open_channel(config: CampaignConfig, human: HumanSource, gold: Mapping[str, 
         config: The campaign file.
         human: The grade.
         gold: The right choice of each item, for a simulated annotator.
-        out: Folder for files that people fill in.
+        out: The campaign's output folder, for files that people fill in.
     """
+    if isinstance(human.channel, QueueChannel):
+        return _Queue(["isocost", "annotate", "--out", str(out), config.campaign, "--source", human.name])
     task = config.task.task()
     is_reference = human == config.human
     if isinstance(human.channel, FileChannel):

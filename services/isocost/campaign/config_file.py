@@ -97,7 +97,7 @@ def _first_error(error: ValidationError) -> InvalidArgumentError:
     """One clear message from pydantic's list: where, what, and a near field name for an unknown one."""
     first = error.errors()[0]
     # Tags of discriminated unions stand between the names; a reader of the file does not know them.
-    location = [str(part) for part in first["loc"] if part not in ("model", "human", "simulated", "file")]
+    location = [str(part) for part in first["loc"] if part not in ("model", "human", "simulated", "file", "queue")]
     field = ".".join(location) or "CAMPAIGN"
     if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
         near = difflib.get_close_matches(location[-1], _known_names(), n=1)

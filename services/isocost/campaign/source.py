@@ -12,7 +12,7 @@ from isocost.core.money import Money
 from isocost.resources.method import Recipe
 from isocost.resources.task import Source, SourceKind, Task
 
-__all__ = ["FileChannel", "FineTuneConfig", "HumanSource", "ModelSource", "SimulatedChannel"]
+__all__ = ["FileChannel", "FineTuneConfig", "HumanSource", "ModelSource", "QueueChannel", "SimulatedChannel"]
 
 _Price = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 
@@ -107,6 +107,12 @@ class FileChannel(Section):
     """A .csv, .jsonl or .parquet file with columns item_id, label (a choice) and, if wished, annotator."""
 
 
+class QueueChannel(Section):
+    """People who lease items from the budget service's human queue and answer there."""
+
+    kind: Literal["queue"]
+
+
 class HumanSource(Section):
     """People."""
 
@@ -115,7 +121,7 @@ class HumanSource(Section):
     """Names the source in the ledger."""
     unit_price: _Price
     """Price of one label, in units of the campaign's currency."""
-    channel: Annotated[SimulatedChannel | FileChannel, Field(discriminator="kind")]
+    channel: Annotated[SimulatedChannel | FileChannel | QueueChannel, Field(discriminator="kind")]
     """How their labels arrive."""
 
     def source(self, currency: str) -> Source:

@@ -111,3 +111,21 @@ def test_each_grade_is_asked_in_a_file_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         crowd.answers(ITEMS)
     assert caught.value.field == "sources.crowd.channel.path"
+
+
+def test_the_queue_hands_nothing_over_and_names_the_command_that_answers(tmp_path: Path) -> None:
+    config = _config({"kind": "queue"}, second={"kind": "queue"})
+    out = tmp_path / "a folder"
+    experts, crowd = [open_channel(config, human, {}, out) for human in config.humans]
+    assert experts.answers(ITEMS) == []
+    assert f"2 human labels are awaited: answer them with `isocost annotate --out '{out}' c --source human`" in (
+        experts.ask(ITEMS[:2])
+    )
+    assert "c --source crowd`" in crowd.ask(ITEMS)
+    # Nothing is written that people would fill in.
+    assert not out.exists()
+
+
+def test_the_queue_has_no_settings() -> None:
+    with pytest.raises(ValueError, match="path"):
+        _config({"kind": "queue", "path": "answers.csv"})

@@ -1,5 +1,7 @@
 """One module a command."""
 
+from isocost.cli.commands.annotate import annotate
+from isocost.cli.commands.doctor import doctor
 from isocost.cli.commands.export import export
 from isocost.cli.commands.label import label
 from isocost.cli.commands.ledger import ledger
@@ -15,6 +17,8 @@ from isocost.cli.commands.sweep import sweep
 from isocost.cli.commands.token import token
 
 __all__ = [
+    "annotate",
+    "doctor",
     "export",
     "label",
     "ledger",
