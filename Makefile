@@ -58,6 +58,7 @@ lint: $(READY)
 	$(BIN)/buf format --diff --exit-code
 	scripts/generate_stubs --check
 	$(BIN)/python scripts/generate_sync_client --check
+	$(BIN)/python scripts/generate_reference --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -67,6 +68,7 @@ format: $(READY)
 stubs: $(READY)
 	scripts/generate_stubs
 	$(BIN)/python scripts/generate_sync_client
+	$(BIN)/python scripts/generate_reference
 
 # The table in docs/testbed.md, from runs made now.
 testbed: $(READY)

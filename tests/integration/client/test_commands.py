@@ -167,6 +167,11 @@ def test_a_sound_ledger_is_proved(
     assert "proved  1 campaign" in printed
     url = f"sqlite:///{out / 'state' / 'budget.db'}"
     assert _run(monkeypatch, "ledger", "verify", "--database-url", url, "--campaign", "c") == 0
+    # As in the service's container, whose environment names its database; --out goes before it.
+    monkeypatch.setenv("ISOCOST_BUDGET_DATABASE_URL", url)
+    assert _run(monkeypatch, "ledger", "verify", "--campaign", "c") == 0
+    monkeypatch.setenv("ISOCOST_BUDGET_DATABASE_URL", "sqlite:///nowhere.db")
+    assert _run(monkeypatch, "ledger", "verify", "--out", out) == 0
 
 
 def test_a_damaged_ledger_is_exit_code_1_and_its_first_discrepancy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ ledger = typer.Typer(help="The ledger and its proof.", no_args_is_help=True)
 
 
 def _database_url(out: Path | None, database_url: str | None) -> str:
+    if out is None and database_url is None:
+        # As the other commands that work on the service's database, so that it runs in the service's container.
+        database_url = os.environ.get("ISOCOST_BUDGET_DATABASE_URL") or None
     if (out is None) == (database_url is None):
         raise InvalidArgumentError("--out", "give either --out DIR or --database-url URL")
     if out is not None:
@@ -35,7 +39,11 @@ def _database_url(out: Path | None, database_url: str | None) -> str:
 def verify(
     out: OutOption = None,
     database_url: Annotated[
-        str | None, typer.Option(help="URL of the database of a budget service, sqlite:///FILE or postgresql://...")
+        str | None,
+        typer.Option(
+            help="URL of the database of a budget service, sqlite:///FILE or postgresql://...; "
+            "without --out else ISOCOST_BUDGET_DATABASE_URL."
+        ),
     ] = None,
     campaign: Annotated[str, typer.Option(help="Campaign id; all of them when not given.")] = "",
 ) -> None:
