@@ -145,8 +145,16 @@ def test_vllm_listens_where_its_port_says(templates: list[Pod]) -> None:
 def test_vllm_knows_its_flags() -> None:
     """By its own parser, in a process of its own: its import is slow and warns."""
     renders = [pods(render(name)) for name in ("gpu", "cpu-dev")]
-    flags = [c.spec["args"] for one in renders for pod in one for c in pod.containers if c.spec["name"] == "vllm"]
-    assert len(flags) == 2
+    servers = [c.spec for one in renders for pod in one for c in pod.containers if c.spec["name"] == "vllm"]
+    assert len(servers) == 2
+    flags = []
+    for server in servers:
+        line = "\n".join(server["args"])
+        # As the kubelet does with $(NAME).
+        for variable in server["env"]:
+            line = line.replace(f"$({variable['name']})", variable.get("value", ""))
+        assert "$(" not in line
+        flags.append(line.split("\n"))
     program = """if True:
         import json, sys
         from vllm.entrypoints.launchers.cli_args import make_arg_parser
