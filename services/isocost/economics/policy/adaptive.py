@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from isocost.economics.policy import race, reason, target
 from isocost.economics.policy.decision import Explanation, PolicyDecision, SourcePurchase, TrancheValue
-from isocost.economics.policy.forecast import Forecast, regime_of
+from isocost.economics.policy.forecast import Forecast, forecast_pairs, regime_of
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.options import Option
 from isocost.economics.policy.prior import SurfacePrior, surface_prior
@@ -56,7 +56,7 @@ class AdaptivePolicy:
 
     def decide(self, inputs: PolicyInputs) -> PolicyDecision:
         """See `Policy`."""
-        forecasts = [Forecast(inputs, weak, human, self._prior) for weak in inputs.weak for human in inputs.human]
+        forecasts = forecast_pairs(inputs, self._prior)
         best = max(forecasts, key=lambda forecast: forecast.final)
         explanation = _explain(best, forecasts)
         shipped = _shipped(best, inputs)
@@ -91,7 +91,7 @@ class AdaptivePolicy:
     def _buy(
         self, best: Forecast, option: Option, words: str, explanation: Explanation, shipped: tuple[int, int] | None
     ) -> PolicyDecision:
-        gain = best.gain(best.lookahead.last(option.sees))
+        gain = best.gain(best.at_once(option))
         purchases = [
             SourcePurchase(source.source_id, n_labels, gain)
             for source, n_labels in ((best.options.weak, option.n_weak), (best.options.human, option.n_human))
@@ -122,7 +122,7 @@ class AdaptivePolicy:
         return unmeasured + _MEASURING_WORTH * (self._final(replace(given, n_eval=n_eval)) - unmeasured)
 
     def _final(self, inputs: PolicyInputs) -> float:
-        return max(Forecast(inputs, weak, human, self._prior).final for weak in inputs.weak for human in inputs.human)
+        return max(forecast.final for forecast in forecast_pairs(inputs, self._prior))
 
 
 def _shipped(best: Forecast, inputs: PolicyInputs) -> tuple[int, int] | None:
@@ -168,7 +168,7 @@ def _tranche_values(forecast: Forecast) -> list[TrancheValue]:
                 source.source_id,
                 option.n_weak + option.n_human,
                 option.cost_micros,
-                forecast.gain(forecast.lookahead.last(option.sees)),
+                forecast.gain(forecast.at_once(option)),
                 forecast.gain(float(forecast.first_values[index])),
             )
         )

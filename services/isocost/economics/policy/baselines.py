@@ -12,12 +12,14 @@ from isocost.economics.policy.decision import PolicyDecision
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.reach import Mix, Reach
 
-__all__ = ["ADVICE_MIXED_WEAK_SHARE", "FixedSharePolicy", "PaperAdvicePolicy", "doubled"]
+__all__ = ["ADVICE_MIXED_WEAK_SHARE", "FixedSharePolicy", "PaperAdvicePolicy", "before_a_fit", "doubled"]
 
 #: The advice of Mallen & Belrose 2024, in human labels' prices: up to the first all weak, from the second all human.
 _ADVICE_WEAK_UNITS = 64
 _ADVICE_HUMAN_UNITS = 1024
 ADVICE_MIXED_WEAK_SHARE = 0.4
+#: Towards a target there is no budget to take a pilot's share of: half and half, doubling, until so many runs are seen.
+_N_RUNS_MIN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +108,23 @@ def doubled(reach: Reach, share: Callable[[int], float], reason: str, *, shipped
         if mix not in {None, reach.mix} or money_micros >= reach.money_micros:
             return reach.decision(mix, f"{reason}; what is spent doubles until the target is seen", shipped=shipped)
         money_micros *= 2
+
+
+def before_a_fit(reach: Reach, purpose: str) -> PolicyDecision | None:
+    """What a policy that fits a law buys while there is nothing to fit it to; None once there is.
+
+    A pilot of a tenth of the budget. Towards a target, half and half, doubling.
+
+    Args:
+        reach: What can be bought.
+        purpose: What is fitted, in words.
+    """
+    inputs = reach.inputs
+    if inputs.target_accuracy is not None and (reach.target_seen or len(inputs.observations) < _N_RUNS_MIN):
+        return doubled(reach, lambda _: 0.5, "a pilot of both kinds")
+    if not any(reach.mix):
+        return reach.decision(reach.pilot_mix(), f"a pilot of both kinds, to fit {purpose}")
+    if not inputs.observations:
+        mix = reach.nearest_mix(0.5, reach.money_micros)
+        return reach.decision(mix, "half of the money to either kind: no run was seen that a law could be fitted to")
+    return None

@@ -13,7 +13,7 @@ from isocost.economics.policy.posterior import Observed, Posterior, posterior
 from isocost.economics.policy.prior import SurfacePrior
 from isocost.economics.regime import Regime
 
-__all__ = ["Forecast", "regime_of"]
+__all__ = ["Forecast", "forecast_pairs", "regime_of"]
 
 #: Agresti & Coull's two answers of either kind: an accuracy of 1 on few labels is not certain.
 _ADDED_ANSWERS = 4
@@ -43,7 +43,8 @@ class Forecast:
         self.posterior: Posterior = posterior(prior, self.options.points(), observed)
         self.seen: Index = seen
         self.lookahead = Lookahead(self.posterior, seen.tolist(), self._measurement_variance(inputs), guess=0.5)
-        self.last_values = np.array([self.lookahead.last(option.sees) for option in self.options.last])
+        self._at_once: dict[Option, float] = {}
+        self.last_values = np.array([self.at_once(option) for option in self.options.last])
         self.first_values = np.array(
             [
                 self._first_value(option, then)
@@ -90,10 +91,16 @@ class Forecast:
 
     def _first_value(self, option: Option, then: list[Option]) -> float:
         if not then:
-            return self.lookahead.last(option.sees)
-        values = {last: self.lookahead.last(last.sees) for last in then}
-        best = sorted(then, key=lambda last: -values[last])[:_THEN_MAX]
-        return values[best[0]] + self.lookahead.first(option.sees, [last.sees for last in best])
+            return self.at_once(option)
+        best = sorted(then, key=lambda last: -self.at_once(last))[:_THEN_MAX]
+        return self.at_once(best[0]) + self.lookahead.first(option.sees, [last.sees for last in best])
+
+    def at_once(self, option: Option) -> float:
+        """Expected accuracy after a purchase that nothing follows, among two choices."""
+        # Many first purchases may be followed by the same last ones.
+        if option not in self._at_once:
+            self._at_once[option] = self.lookahead.last(option.sees)
+        return self._at_once[option]
 
     @property
     def now(self) -> float:
@@ -109,7 +116,7 @@ class Forecast:
         """The next purchase of the highest value; of equally good ones that which is worth most by itself."""
         top = float(self.first_values.max()) - _TIE
         near = [index for index, value in enumerate(self.first_values.tolist()) if value >= top]
-        return max(near, key=lambda index: self.lookahead.last(self.options.first[index].sees))
+        return max(near, key=lambda index: self.at_once(self.options.first[index]))
 
     def gain(self, value: float) -> float:
         """What a value is above stopping now, in accuracy of the task; nothing is better than 1."""
@@ -149,6 +156,11 @@ class Forecast:
     def shown(self, binary: float) -> float:
         """An accuracy of the task, within 0 and 1."""
         return min(1.0, max(0.0, self._guess + (binary - 0.5) * self._stretch))
+
+
+def forecast_pairs(inputs: PolicyInputs, prior: SurfacePrior) -> list[Forecast]:
+    """A forecast of every pair of a weak and a human source."""
+    return [Forecast(inputs, weak, human, prior) for weak in inputs.weak for human in inputs.human]
 
 
 def regime_of(line: tuple[LineForecast, ...]) -> tuple[Regime, float]:

@@ -21,7 +21,7 @@ import scipy.optimize
 import scipy.special
 
 from isocost.economics.frontier import ObservedPoint
-from isocost.economics.policy.baselines import doubled
+from isocost.economics.policy.baselines import before_a_fit
 from isocost.economics.policy.decision import PolicyDecision
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.reach import PILOT_FRACTION, Mix, Reach
@@ -45,8 +45,6 @@ _START = (0.5, 0.2, 0.1, 0.2, 0.1)
 _BOUNDS = ((0.0, 0.0, -1.0, 0.0, -1.0), (1.0, 1.0, 1.0, 1.0, 1.0))
 #: Below it the limit is taken; far below the step of a numerical derivative at 0.
 _EXPONENT_MIN = 1e-12
-#: Towards a target there is no budget to take a pilot's share of: half and half, doubling, until so many runs are seen.
-_N_RUNS_MIN = 5
 
 
 def _growth(counts: Floats, exponent: float) -> Floats:
@@ -106,15 +104,9 @@ class LocPolicy:
     def decide(self, inputs: PolicyInputs) -> PolicyDecision:
         """See `Policy`."""
         reach = Reach(inputs)
-        if inputs.target_accuracy is not None and (reach.target_seen or len(inputs.observations) < _N_RUNS_MIN):
-            return doubled(reach, lambda _: 0.5, "a pilot of both kinds")
-        if not any(reach.mix):
-            return reach.decision(reach.pilot_mix(), "a pilot of both kinds, to fit the additive law to")
-        if not inputs.observations:
-            mix = reach.nearest_mix(0.5, reach.money_micros)
-            return reach.decision(
-                mix, "half of the money to either kind: no run was seen that a law could be fitted to"
-            )
+        opening = before_a_fit(reach, "the additive law to")
+        if opening is not None:
+            return opening
         if inputs.target_accuracy is not None:
             return self._towards_target(reach, inputs.target_accuracy)
         mixes = reach.mixes(inputs.available_micros)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.optimize
 
 from isocost.economics.frontier import ObservedPoint
-from isocost.economics.policy.baselines import doubled
+from isocost.economics.policy.baselines import before_a_fit
 from isocost.economics.policy.decision import PolicyDecision
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.reach import Mix, Reach
@@ -22,8 +22,6 @@ Floats = npt.NDArray[np.float64]
 _START = (0.5, 0.3, 0.05)
 _BOUNDS = ((0.0, 0.01, 0.0), (2.0, 1.5, 1.0))
 _FIT_CALLS_MAX = 200
-#: Towards a target there is no budget to take a pilot's share of: half and half, doubling, until so many runs are seen.
-_N_RUNS_MIN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +65,9 @@ class PowerLawPolicy:
     def decide(self, inputs: PolicyInputs) -> PolicyDecision:
         """See `Policy`."""
         reach = Reach(inputs)
-        if inputs.target_accuracy is not None and (reach.target_seen or len(inputs.observations) < _N_RUNS_MIN):
-            return doubled(reach, lambda _: 0.5, "a pilot of both kinds")
-        if not any(reach.mix):
-            return reach.decision(reach.pilot_mix(), "a pilot of both kinds, to fit a power law for each")
-        if not inputs.observations:
-            mix = reach.nearest_mix(0.5, reach.money_micros)
-            return reach.decision(
-                mix, "half of the money to either kind: no run was seen that a law could be fitted to"
-            )
+        opening = before_a_fit(reach, "a power law for each")
+        if opening is not None:
+            return opening
         candidates = reach.mixes(reach.money_micros)
         accuracy = predicted_accuracies(inputs.observations, inputs.n_choices, candidates)
         if inputs.target_accuracy is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from isocost.economics.policy.forecast import Forecast
+from isocost.economics.policy.forecast import forecast_pairs
 from isocost.economics.policy.inputs import PolicyInputs
 from isocost.economics.policy.prior import surface_prior
 
@@ -28,11 +28,8 @@ def rank_sources(inputs: PolicyInputs, held_out_datasets: Collection[str] = ()) 
         inputs: As for a plan; what may still be spent and what was measured of the sources matter most.
         held_out_datasets: See `AdaptivePolicy`.
     """
-    prior = surface_prior(held_out_datasets)
     pairs = [
-        RankedPair(weak.source_id, human.source_id, forecast.shown(forecast.final))
-        for weak in inputs.weak
-        for human in inputs.human
-        for forecast in [Forecast(inputs, weak, human, prior)]
+        RankedPair(forecast.options.weak.source_id, forecast.options.human.source_id, forecast.shown(forecast.final))
+        for forecast in forecast_pairs(inputs, surface_prior(held_out_datasets))
     ]
     return tuple(sorted(pairs, key=lambda pair: -pair.accuracy_final))
