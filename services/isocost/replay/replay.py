@@ -15,7 +15,7 @@ from isocost.replay.evaluation import Evaluation, EvaluationKind, measured_accur
 from isocost.replay.results import BudgetResult, Skipped
 from isocost.replay.surface import Surface, SurfacePoint
 
-__all__ = ["Episode", "PolicyMisbehavedError", "Setting", "choose_evaluation", "play", "replay_budget"]
+__all__ = ["Episode", "PolicyMisbehavedError", "Setting", "choose_evaluation", "play", "play_seeds", "replay_budget"]
 
 Mix = tuple[int, int]
 
@@ -264,6 +264,23 @@ def _timed(decide: Callable[[], PolicyDecision], seconds: list[float]) -> Policy
     return decision
 
 
+def play_seeds(
+    policy: Policy,
+    setting: Setting,
+    evaluation: Evaluation,
+    available_micros: int,
+    *,
+    n_seeds: int,
+    target: float | None = None,
+) -> list[Episode]:
+    """An episode for each seed, as `play` makes them; played once where nothing is random."""
+    n_played = n_seeds if evaluation.kind is EvaluationKind.BOUGHT else min(n_seeds, 1)
+    episodes = [
+        play(policy, setting, evaluation, available_micros, seed=seed, target=target) for seed in range(n_played)
+    ]
+    return episodes + episodes[:1] * (n_seeds - n_played)
+
+
 def replay_budget(setting: Setting, budget_micros: int, *, n_seeds: int = 1) -> list[BudgetResult] | Skipped:
     """What the policy reaches within a budget, for each seed; the evaluation labels are paid for from it.
 
@@ -287,12 +304,9 @@ def replay_budget(setting: Setting, budget_micros: int, *, n_seeds: int = 1) -> 
         return Skipped(surface.name, reason, budget_micros=budget_micros)
     best_accuracy = max(point.accuracy for point in affordable)
     results: list[BudgetResult] = []
-    for seed in range(n_seeds):
-        if results and evaluation.kind is not EvaluationKind.BOUGHT:
-            # Nothing is random: every seed is as the first.
-            results.append(replace(results[0], seed=seed))
-            continue
-        episode = play(policy, setting, evaluation, budget_micros - eval_micros, seed=seed)
+    for seed, episode in enumerate(
+        play_seeds(policy, setting, evaluation, budget_micros - eval_micros, n_seeds=n_seeds)
+    ):
         results.append(
             BudgetResult(
                 surface=surface.name,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isocost.replay.evaluation import EvaluationKind
-from isocost.replay.replay import Setting, choose_evaluation, play
+from isocost.replay.replay import Setting, choose_evaluation, play_seeds
 from isocost.replay.results import Skipped, TargetResult
 
 __all__ = ["replay_target"]
@@ -28,11 +27,9 @@ def replay_target(setting: Setting, target: float, *, n_seeds: int = 1) -> list[
     policy = setting.make_policy()
     evaluation = choose_evaluation(policy, setting, replace(setting.inputs(money_micros), target_accuracy=target))
     results: list[TargetResult] = []
-    for seed in range(n_seeds):
-        if results and evaluation.kind is not EvaluationKind.BOUGHT:
-            results.append(replace(results[0], seed=seed))
-            continue
-        episode = play(policy, setting, evaluation, money_micros, seed=seed, target=target)
+    for seed, episode in enumerate(
+        play_seeds(policy, setting, evaluation, money_micros, n_seeds=n_seeds, target=target)
+    ):
         results.append(
             TargetResult(
                 surface=surface.name,
