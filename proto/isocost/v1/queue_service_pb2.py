@@ -26,29 +26,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from isocost.v1 import resources_pb2 as isocost_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eisocost/v1/queue_service.proto\x12\nisocost.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aisocost/v1/resources.proto\"\xa0\x01\n\x11LeaseItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x11\n\tsource_id\x18\x03 \x01(\t\x12\x11\n\tannotator\x18\x04 \x01(\t\x12\x0f\n\x07n_items\x18\x05 \x01(\x05\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x12LeaseItemsResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.isocost.v1.Item\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.isocost.v1.Task\":\n\x12\x45xtendLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"7\n\x13\x45xtendLeaseResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease\"]\n\x12\x41nswerItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12!\n\x06labels\x18\x03 \x03(\x0b\x32\x11.isocost.v1.Label\"`\n\x13\x41nswerItemsResponse\x12\x12\n\nn_accepted\x18\x01 \x01(\x03\x12\x13\n\x0bn_duplicate\x18\x02 \x01(\x03\x12 \n\x05lease\x18\x03 \x01(\x0b\x32\x11.isocost.v1.Lease\";\n\x13ReleaseLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"8\n\x14ReleaseLeaseResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease2\xce\x02\n\x0cQueueService\x12K\n\nLeaseItems\x12\x1d.isocost.v1.LeaseItemsRequest\x1a\x1e.isocost.v1.LeaseItemsResponse\x12N\n\x0b\x45xtendLease\x12\x1e.isocost.v1.ExtendLeaseRequest\x1a\x1f.isocost.v1.ExtendLeaseResponse\x12N\n\x0b\x41nswerItems\x12\x1e.isocost.v1.AnswerItemsRequest\x1a\x1f.isocost.v1.AnswerItemsResponse\x12Q\n\x0cReleaseLease\x12\x1f.isocost.v1.ReleaseLeaseRequest\x1a .isocost.v1.ReleaseLeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eisocost/v1/queue_service.proto\x12\nisocost.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aisocost/v1/resources.proto\"\x12\n\x10GetCallerRequest\"4\n\x11GetCallerResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"&\n\x11ListQueuesRequest\x12\x11\n\tannotator\x18\x01 \x01(\t\"\x89\x01\n\x05Queue\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.isocost.v1.Task\x12\x11\n\tn_waiting\x18\x04 \x01(\x03\x12\x11\n\tn_awaited\x18\x05 \x01(\x03\x12\x12\n\nn_answered\x18\x06 \x01(\x03\"7\n\x12ListQueuesResponse\x12!\n\x06queues\x18\x01 \x03(\x0b\x32\x11.isocost.v1.Queue\"\xa0\x01\n\x11LeaseItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x11\n\tsource_id\x18\x03 \x01(\t\x12\x11\n\tannotator\x18\x04 \x01(\t\x12\x0f\n\x07n_items\x18\x05 \x01(\x05\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x12LeaseItemsResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.isocost.v1.Item\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.isocost.v1.Task\":\n\x12\x45xtendLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"7\n\x13\x45xtendLeaseResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease\"]\n\x12\x41nswerItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12!\n\x06labels\x18\x03 \x03(\x0b\x32\x11.isocost.v1.Label\"`\n\x13\x41nswerItemsResponse\x12\x12\n\nn_accepted\x18\x01 \x01(\x03\x12\x13\n\x0bn_duplicate\x18\x02 \x01(\x03\x12 \n\x05lease\x18\x03 \x01(\x0b\x32\x11.isocost.v1.Lease\";\n\x13ReleaseLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"8\n\x14ReleaseLeaseResponse\x12 \n\x05lease\x18\x01 \x01(\x0b\x32\x11.isocost.v1.Lease2\xe5\x03\n\x0cQueueService\x12H\n\tGetCaller\x12\x1c.isocost.v1.GetCallerRequest\x1a\x1d.isocost.v1.GetCallerResponse\x12K\n\nListQueues\x12\x1d.isocost.v1.ListQueuesRequest\x1a\x1e.isocost.v1.ListQueuesResponse\x12K\n\nLeaseItems\x12\x1d.isocost.v1.LeaseItemsRequest\x1a\x1e.isocost.v1.LeaseItemsResponse\x12N\n\x0b\x45xtendLease\x12\x1e.isocost.v1.ExtendLeaseRequest\x1a\x1f.isocost.v1.ExtendLeaseResponse\x12N\n\x0b\x41nswerItems\x12\x1e.isocost.v1.AnswerItemsRequest\x1a\x1f.isocost.v1.AnswerItemsResponse\x12Q\n\x0cReleaseLease\x12\x1f.isocost.v1.ReleaseLeaseRequest\x1a .isocost.v1.ReleaseLeaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isocost.v1.queue_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASEITEMSREQUEST']._serialized_start=107
-  _globals['_LEASEITEMSREQUEST']._serialized_end=267
-  _globals['_LEASEITEMSRESPONSE']._serialized_start=269
-  _globals['_LEASEITEMSRESPONSE']._serialized_end=388
-  _globals['_EXTENDLEASEREQUEST']._serialized_start=390
-  _globals['_EXTENDLEASEREQUEST']._serialized_end=448
-  _globals['_EXTENDLEASERESPONSE']._serialized_start=450
-  _globals['_EXTENDLEASERESPONSE']._serialized_end=505
-  _globals['_ANSWERITEMSREQUEST']._serialized_start=507
-  _globals['_ANSWERITEMSREQUEST']._serialized_end=600
-  _globals['_ANSWERITEMSRESPONSE']._serialized_start=602
-  _globals['_ANSWERITEMSRESPONSE']._serialized_end=698
-  _globals['_RELEASELEASEREQUEST']._serialized_start=700
-  _globals['_RELEASELEASEREQUEST']._serialized_end=759
-  _globals['_RELEASELEASERESPONSE']._serialized_start=761
-  _globals['_RELEASELEASERESPONSE']._serialized_end=817
-  _globals['_QUEUESERVICE']._serialized_start=820
-  _globals['_QUEUESERVICE']._serialized_end=1154
+  _globals['_GETCALLERREQUEST']._serialized_start=106
+  _globals['_GETCALLERREQUEST']._serialized_end=124
+  _globals['_GETCALLERRESPONSE']._serialized_start=126
+  _globals['_GETCALLERRESPONSE']._serialized_end=178
+  _globals['_LISTQUEUESREQUEST']._serialized_start=180
+  _globals['_LISTQUEUESREQUEST']._serialized_end=218
+  _globals['_QUEUE']._serialized_start=221
+  _globals['_QUEUE']._serialized_end=358
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=360
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=415
+  _globals['_LEASEITEMSREQUEST']._serialized_start=418
+  _globals['_LEASEITEMSREQUEST']._serialized_end=578
+  _globals['_LEASEITEMSRESPONSE']._serialized_start=580
+  _globals['_LEASEITEMSRESPONSE']._serialized_end=699
+  _globals['_EXTENDLEASEREQUEST']._serialized_start=701
+  _globals['_EXTENDLEASEREQUEST']._serialized_end=759
+  _globals['_EXTENDLEASERESPONSE']._serialized_start=761
+  _globals['_EXTENDLEASERESPONSE']._serialized_end=816
+  _globals['_ANSWERITEMSREQUEST']._serialized_start=818
+  _globals['_ANSWERITEMSREQUEST']._serialized_end=911
+  _globals['_ANSWERITEMSRESPONSE']._serialized_start=913
+  _globals['_ANSWERITEMSRESPONSE']._serialized_end=1009
+  _globals['_RELEASELEASEREQUEST']._serialized_start=1011
+  _globals['_RELEASELEASEREQUEST']._serialized_end=1070
+  _globals['_RELEASELEASERESPONSE']._serialized_start=1072
+  _globals['_RELEASELEASERESPONSE']._serialized_end=1128
+  _globals['_QUEUESERVICE']._serialized_start=1131
+  _globals['_QUEUESERVICE']._serialized_end=1616
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,139 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class GetCallerRequest(_message.Message):
+    """Asks who the caller is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallerRequest: _TypeAlias = GetCallerRequest  # noqa: Y015
+
+@_typing.final
+class GetCallerResponse(_message.Message):
+    """The caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """Name on the caller's token; empty where calls carry no token."""
+    role: _builtins.str
+    """The token's role: admin, pipeline or annotator; empty where calls carry no token, and everything is allowed."""
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+        role: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallerResponse: _TypeAlias = GetCallerResponse  # noqa: Y015
+
+@_typing.final
+class ListQueuesRequest(_message.Message):
+    """Asks for the queues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    annotator: _builtins.str
+    """Required, but for callers with the annotator role, whose token names them. Who would answer."""
+    def __init__(
+        self,
+        *,
+        annotator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueuesRequest: _TypeAlias = ListQueuesRequest  # noqa: Y015
+
+@_typing.final
+class Queue(_message.Message):
+    """The items of a campaign that await human labels of one source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    N_WAITING_FIELD_NUMBER: _builtins.int
+    N_AWAITED_FIELD_NUMBER: _builtins.int
+    N_ANSWERED_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """The campaign."""
+    source_id: _builtins.str
+    """The HUMAN source."""
+    n_waiting: _builtins.int
+    """Items that the annotator could lease now, gold questions included."""
+    n_awaited: _builtins.int
+    """Labels that the open orders await from anybody, those in somebody's hands included."""
+    n_answered: _builtins.int
+    """Labels that the annotator has given for the source."""
+    @_builtins.property
+    def task(self) -> _resources_pb2.Task:
+        """The question asked of each item."""
+
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        task: _resources_pb2.Task | None = ...,
+        n_waiting: _builtins.int = ...,
+        n_awaited: _builtins.int = ...,
+        n_answered: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "n_answered", b"n_answered", "n_awaited", b"n_awaited", "n_waiting", b"n_waiting", "source_id", b"source_id", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Queue: _TypeAlias = Queue  # noqa: Y015
+
+@_typing.final
+class ListQueuesResponse(_message.Message):
+    """The queues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___Queue]:
+        """By campaign, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        queues: _abc.Iterable[Global___Queue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queues", b"queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueuesResponse: _TypeAlias = ListQueuesResponse  # noqa: Y015
+
+@_typing.final
 class LeaseItemsRequest(_message.Message):
     """Asks for items."""
 
@@ -165,7 +298,10 @@ class AnswerItemsRequest(_message.Message):
     """Required. The lease."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Label]:
-        """Required. 1 to 1,000 labels of items of the lease; their annotator is the lease's."""
+        """Required. 1 to 1,000 labels of items of the lease, which pays one an item. A label that names no annotator is that of
+        the lease's. Callers with another role than annotator may name any: a tool that has annotators of its own holds the
+        lease in its own name.
+        """
 
     def __init__(
         self,

@@ -38,6 +38,16 @@ class QueueServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.GetCaller = channel.unary_unary(
+                '/isocost.v1.QueueService/GetCaller',
+                request_serializer=isocost_dot_v1_dot_queue__service__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_queue__service__pb2.GetCallerResponse.FromString,
+                _registered_method=True)
+        self.ListQueues = channel.unary_unary(
+                '/isocost.v1.QueueService/ListQueues',
+                request_serializer=isocost_dot_v1_dot_queue__service__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=isocost_dot_v1_dot_queue__service__pb2.ListQueuesResponse.FromString,
+                _registered_method=True)
         self.LeaseItems = channel.unary_unary(
                 '/isocost.v1.QueueService/LeaseItems',
                 request_serializer=isocost_dot_v1_dot_queue__service__pb2.LeaseItemsRequest.SerializeToString,
@@ -66,6 +76,20 @@ class QueueServiceServicer(object):
     A caller with the annotator role acts for the annotator that its token names; other callers name one. An annotator
     never gets an item twice from one source.
     """
+
+    def GetCaller(self, request, context):
+        """Who the server takes the caller for: what a page or a tool shows after a sign-in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQueues(self, request, context):
+        """Lists the queues in which items may wait: the HUMAN sources, with open orders, of campaigns that are not finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def LeaseItems(self, request, context):
         """Hands out items that await a label, oldest order first, gold questions among them. An empty lease means that nothing
@@ -99,6 +123,16 @@ class QueueServiceServicer(object):
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=isocost_dot_v1_dot_queue__service__pb2.GetCallerRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_queue__service__pb2.GetCallerResponse.SerializeToString,
+            ),
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=isocost_dot_v1_dot_queue__service__pb2.ListQueuesRequest.FromString,
+                    response_serializer=isocost_dot_v1_dot_queue__service__pb2.ListQueuesResponse.SerializeToString,
+            ),
             'LeaseItems': grpc.unary_unary_rpc_method_handler(
                     servicer.LeaseItems,
                     request_deserializer=isocost_dot_v1_dot_queue__service__pb2.LeaseItemsRequest.FromString,
@@ -133,6 +167,60 @@ class QueueService(object):
     A caller with the annotator role acts for the annotator that its token names; other callers name one. An annotator
     never gets an item twice from one source.
     """
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.QueueService/GetCaller',
+            isocost_dot_v1_dot_queue__service__pb2.GetCallerRequest.SerializeToString,
+            isocost_dot_v1_dot_queue__service__pb2.GetCallerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isocost.v1.QueueService/ListQueues',
+            isocost_dot_v1_dot_queue__service__pb2.ListQueuesRequest.SerializeToString,
+            isocost_dot_v1_dot_queue__service__pb2.ListQueuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def LeaseItems(request,

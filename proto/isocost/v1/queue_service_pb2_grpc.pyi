@@ -37,6 +37,10 @@ class QueueServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueueServiceAsyncStub: ...
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.GetCallerRequest, _queue_service_pb2.GetCallerResponse]
+    """Who the server takes the caller for: what a page or a tool shows after a sign-in."""
+    ListQueues: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ListQueuesRequest, _queue_service_pb2.ListQueuesResponse]
+    """Lists the queues in which items may wait: the HUMAN sources, with open orders, of campaigns that are not finished."""
     LeaseItems: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.LeaseItemsRequest, _queue_service_pb2.LeaseItemsResponse]
     """Hands out items that await a label, oldest order first, gold questions among them. An empty lease means that nothing
     waits for this annotator.
@@ -57,6 +61,10 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetCaller: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.GetCallerRequest, _queue_service_pb2.GetCallerResponse]  # type: ignore[assignment]
+    """Who the server takes the caller for: what a page or a tool shows after a sign-in."""
+    ListQueues: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ListQueuesRequest, _queue_service_pb2.ListQueuesResponse]  # type: ignore[assignment]
+    """Lists the queues in which items may wait: the HUMAN sources, with open orders, of campaigns that are not finished."""
     LeaseItems: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.LeaseItemsRequest, _queue_service_pb2.LeaseItemsResponse]  # type: ignore[assignment]
     """Hands out items that await a label, oldest order first, gold questions among them. An empty lease means that nothing
     waits for this annotator.
@@ -74,6 +82,22 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     A caller with the annotator role acts for the annotator that its token names; other callers name one. An annotator
     never gets an item twice from one source.
     """
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _queue_service_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.GetCallerResponse, _abc.Awaitable[_queue_service_pb2.GetCallerResponse]]:
+        """Who the server takes the caller for: what a page or a tool shows after a sign-in."""
+
+    @_abc_1.abstractmethod
+    def ListQueues(
+        self,
+        request: _queue_service_pb2.ListQueuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.ListQueuesResponse, _abc.Awaitable[_queue_service_pb2.ListQueuesResponse]]:
+        """Lists the queues in which items may wait: the HUMAN sources, with open orders, of campaigns that are not finished."""
 
     @_abc_1.abstractmethod
     def LeaseItems(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from isocost.budget import clock, schema
 from isocost.budget.annotators import count_annotator, read_annotator
@@ -19,14 +19,13 @@ from isocost.budget.labels import Placed, check_choices, check_in_time, settle_l
 from isocost.budget.leases import LEASE_AGE_MAX, add_answered, expire_leases, lock_lease
 from isocost.budget.orders import read_order
 from isocost.budget.pool import stored_item
-from isocost.budget.schema import is_waiting
 from isocost.budget.slots import IDS_MAX, Slot, slots_of_items
 from isocost.budget.sources import read_source
 from isocost.budget.validation import check_count, check_text
+from isocost.budget.waiting import Seat, waiting_slots
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.core.ids import new_id
-from isocost.resources.campaign import OrderState
-from isocost.resources.label import Label, Purpose
+from isocost.resources.label import Label
 from isocost.resources.queue import Lease, LeaseState
 from isocost.resources.task import Item, SourceKind, Task
 
@@ -133,8 +132,9 @@ def lease_items(connection: Connection, request: LeaseRequest, gold: GoldRule) -
     # Rounded up, so that the first item of a new annotator is a gold question.
     n_gold_due = math.ceil(gold.fraction * (counts["n_leased"] + request.n_items)) - counts["n_gold_leased"]
     n_gold_due = min(max(n_gold_due, 0), request.n_items)
-    gold_slots = _waiting_slots(connection, request, n_gold_due, gold_questions=True)
-    slots = [*gold_slots, *_waiting_slots(connection, request, request.n_items - len(gold_slots), gold_questions=False)]
+    seat = Seat(request.campaign_id, request.source_id, request.annotator)
+    gold_slots = waiting_slots(connection, seat, n_gold_due, gold_questions=True)
+    slots = [*gold_slots, *waiting_slots(connection, seat, request.n_items - len(gold_slots), gold_questions=False)]
     if not slots:
         return None
     lease_id = new_id("lease")
@@ -150,53 +150,6 @@ def lease_items(connection: Connection, request: LeaseRequest, gold: GoldRule) -
         n_gold_leased=len(gold_slots),
     )
     return LeasedItems(lease, _read_items(connection, request.campaign_id, slots), campaign.task)
-
-
-def _waiting_slots(connection: Connection, request: LeaseRequest, n_slots: int, *, gold_questions: bool) -> list[Slot]:
-    """The first waiting slots for this annotator, oldest order first, one for each item."""
-    chosen: dict[str, Slot] = {}
-    is_gold_order = _orders.c.purpose == Purpose.GOLD_QUESTION.name
-    open_orders = select(_orders.c.order_id).where(
-        _orders.c.campaign_id == request.campaign_id,
-        _orders.c.source_id == request.source_id,
-        _orders.c.state == OrderState.OPEN.name,
-        is_gold_order if gold_questions else ~is_gold_order,
-        or_(_orders.c.expire_time_us.is_(None), _orders.c.expire_time_us > clock.now_us()),
-    )
-    for order_id in connection.execute(open_orders.order_by(_orders.c.position)).scalars().all():
-        for position, item_id in _waiting_in_order(connection, request, order_id):
-            if len(chosen) >= n_slots:
-                return list(chosen.values())
-            chosen.setdefault(item_id, Slot(order_id, position, item_id, False, "", None))
-    return list(chosen.values())[:n_slots]
-
-
-def _waiting_in_order(connection: Connection, request: LeaseRequest, order_id: str) -> Iterator[tuple[int, str]]:
-    """Waiting slots of one order whose items are new to the annotator, in sequence, read as they are asked for."""
-    answered = exists().where(
-        _labels.c.campaign_id == request.campaign_id,
-        _labels.c.item_id == _slots.c.item_id,
-        _labels.c.source_id == request.source_id,
-        _labels.c.annotator == request.annotator,
-    )
-    own_leases = select(_leases.c.lease_id).where(
-        _leases.c.campaign_id == request.campaign_id,
-        _leases.c.source_id == request.source_id,
-        _leases.c.annotator == request.annotator,
-        _leases.c.state == LeaseState.OPEN.name,
-    )
-    held = _slots.alias("held")
-    in_hand = select(held.c.item_id).where(held.c.lease_id.in_(own_leases))
-    query = (
-        select(_slots.c.position, _slots.c.item_id)
-        .where(_slots.c.order_id == order_id, is_waiting, ~answered, _slots.c.item_id.not_in(in_hand))
-        .order_by(_slots.c.position)
-    )
-    after = 0
-    while rows := connection.execute(query.where(_slots.c.position > after).limit(IDS_MAX)).all():
-        for row in rows:
-            yield row.position, row.item_id
-        after = rows[-1].position
 
 
 def _store_lease(connection: Connection, lease_id: str, request: LeaseRequest, slots: Sequence[Slot]) -> Lease:
@@ -254,20 +207,22 @@ def answer_items(connection: Connection, lease_id: str, labels: Sequence[Label])
     """Stores the answers to a lease's items and pays each, all or none of them.
 
     An answer that comes after the lease ended is taken while its item still awaits one and nobody else has it in hand.
+    A lease pays one answer an item, whoever gives it.
 
     Args:
         connection: A write transaction.
         lease_id: The lease.
-        labels: Checked by `check_label`; their annotator is the lease's.
+        labels: Checked by `check_label`; one that names no annotator is the lease's annotator's.
 
     Raises:
         NotFoundError: where there is no such lease.
         InvalidArgumentError: names the label that answers no item of the lease, or not one probability a choice.
-        FailedPreconditionError: names the label that comes too late.
+        FailedPreconditionError: names the label that comes too late, or whose item somebody else has answered under the
+            lease.
     """
     campaign, lease = lock_lease(connection, lease_id)
     check_choices(campaign, labels)
-    labels = [replace(label, annotator=lease.annotator) for label in labels]
+    labels = [label if label.annotator else replace(label, annotator=lease.annotator) for label in labels]
     order_of = _orders_of_items(connection, lease_id)
     for index, label in enumerate(labels):
         if label.item_id not in order_of:
@@ -302,14 +257,21 @@ def _place(connection: Connection, lease: Lease, order_id: str, labels: Sequence
     """A slot for each answer that is to be stored and paid; the others are duplicates."""
     slots = slots_of_items(connection, order_id, [label.item_id for _, label in labels])
     placed: list[Placed] = []
-    given: set[str] = set()
+    given: dict[str, str] = {}
     for index, label in labels:
-        of_item = slots[label.item_id]
-        if label.item_id in given or any(slot.answered_by == lease.annotator for slot in of_item):
+        of_item, who = slots[label.item_id], label.annotator
+        if given.get(label.item_id) == who or any(slot.answered_by == who for slot in of_item):
             continue
-        given.add(label.item_id)
         own = [slot for slot in of_item if slot.lease_id == lease.lease_id]
         waiting = [slot for slot in of_item if slot.is_waiting]
+        # The slot in hand was filled, or given back: rare, and worth a look at who did.
+        before = given.get(label.item_id) or (None if own else _answered_under(connection, lease, label.item_id))
+        if before is not None:
+            raise FailedPreconditionError(
+                f"{label.item_id!r} was answered by {before!r} under this lease, which pays one answer an item; "
+                f"lease it for {who!r}",
+                field=f"labels[{index}].item_id",
+            )
         if not own and not waiting:
             raise FailedPreconditionError(
                 f"{label.item_id!r} awaits no answer any more: the lease is {lease.state.name}, and the item was given "
@@ -318,5 +280,18 @@ def _place(connection: Connection, lease: Lease, order_id: str, labels: Sequence
             )
         if not own:
             check_in_time(read_order(connection, order_id))
+        given[label.item_id] = who
         placed.append(Placed((own or waiting)[0].position, label))
     return placed
+
+
+def _answered_under(connection: Connection, lease: Lease, item_id: str) -> str | None:
+    """Who answered an item under a lease; None where nobody did."""
+    query = select(_labels.c.annotator).where(
+        _labels.c.campaign_id == lease.campaign_id,
+        _labels.c.item_id == item_id,
+        _labels.c.source_id == lease.source_id,
+        _labels.c.lease_id == lease.lease_id,
+    )
+    annotator: str | None = connection.execute(query).scalar_one_or_none()
+    return annotator

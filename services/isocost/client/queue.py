@@ -11,6 +11,7 @@ from isocost.client.answer import AnsweredItems, LeasedItems
 from isocost.client.heartbeat import Heartbeat
 from isocost.client.retry import RetryPolicy
 from isocost.client.service_client import ServiceClient
+from isocost.core.caller import Caller, Role
 from isocost.core.channel import ChannelSettings
 from isocost.core.errors import (
     DeadlineExceededError,
@@ -21,7 +22,7 @@ from isocost.core.errors import (
 )
 from isocost.core.ids import new_id
 from isocost.resources.label import Label
-from isocost.resources.queue import Lease, LeaseState
+from isocost.resources.queue import Lease, LeaseState, Queue
 from isocost.resources.task import Item, Task
 from isocost.v1 import queue_service_pb2 as pb
 from isocost.v1 import queue_service_pb2_grpc
@@ -61,6 +62,20 @@ class QueueClient(ServiceClient):
     ) -> None:
         super().__init__(address, channel=channel, retry=retry)
         self._stub = queue_service_pb2_grpc.QueueServiceStub(self._channel)
+
+    async def get_caller(self) -> Caller:
+        """Who the server takes this client for; its role is None where calls carry no token."""
+        response = await self._repeater.unary(self._stub.GetCaller, pb.GetCallerRequest())
+        return Caller(response.principal, Role(response.role) if response.role else None)
+
+    async def list_queues(self, annotator: str = "") -> list[Queue]:
+        """The queues in which items may wait, by campaign, oldest first.
+
+        Args:
+            annotator: Who would answer; may be left out where the token names the annotator.
+        """
+        response = await self._repeater.unary(self._stub.ListQueues, pb.ListQueuesRequest(annotator=annotator))
+        return [Queue.from_proto(queue) for queue in response.queues]
 
     async def lease_items(
         self,
@@ -103,7 +118,11 @@ class QueueClient(ServiceClient):
         return Lease.from_proto((await self._repeater.unary(self._stub.ExtendLease, request)).lease)
 
     async def answer_items(self, request_id: str, lease_id: str, labels: Sequence[Label]) -> AnsweredItems:
-        """Stores 1 to 1,000 answers to items of a lease and pays for each that was not there yet."""
+        """Stores 1 to 1,000 answers to items of a lease and pays for each that was not there yet.
+
+        A label that names no annotator is the lease's annotator's; only callers with another role than annotator may
+        name somebody else.
+        """
         request = pb.AnswerItemsRequest(
             request_id=request_id, lease_id=lease_id, labels=[label.to_proto() for label in labels]
         )

@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import Enum
 
 from isocost.resources.label import Purpose, time_from_proto, time_to_proto
-from isocost.resources.task import Item
-from isocost.v1 import resources_pb2
+from isocost.resources.task import Item, Task
+from isocost.v1 import queue_service_pb2, resources_pb2
 
-__all__ = ["Agreement", "AnnotatorRecord", "Consensus", "Lease", "LeaseState"]
+__all__ = ["Agreement", "AnnotatorRecord", "Consensus", "Lease", "LeaseState", "Queue"]
 
 
 class LeaseState(Enum):
@@ -191,4 +191,47 @@ class Consensus:
             n_labels=self.n_labels,
             share_agreeing=self.share_agreeing,
             purpose=self.purpose.value,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The items of a campaign that await human labels of one source, as one annotator sees them.
+
+    Attributes:
+        campaign_id, source_id: The campaign, and its HUMAN source.
+        task: The question asked of each item.
+        n_waiting: Items that the annotator could lease now, gold questions included.
+        n_awaited: Labels that the open orders await from anybody, those in somebody's hands included.
+        n_answered: Labels that the annotator has given for the source.
+    """
+
+    campaign_id: str
+    source_id: str
+    task: Task
+    n_waiting: int
+    n_awaited: int
+    n_answered: int
+
+    @classmethod
+    def from_proto(cls, message: queue_service_pb2.Queue) -> Queue:
+        """Converts from the wire."""
+        return cls(
+            campaign_id=message.campaign_id,
+            source_id=message.source_id,
+            task=Task.from_proto(message.task),
+            n_waiting=message.n_waiting,
+            n_awaited=message.n_awaited,
+            n_answered=message.n_answered,
+        )
+
+    def to_proto(self) -> queue_service_pb2.Queue:
+        """Converts to the wire."""
+        return queue_service_pb2.Queue(
+            campaign_id=self.campaign_id,
+            source_id=self.source_id,
+            task=self.task.to_proto(),
+            n_waiting=self.n_waiting,
+            n_awaited=self.n_awaited,
+            n_answered=self.n_answered,
         )

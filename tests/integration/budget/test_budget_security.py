@@ -24,7 +24,7 @@ from isocost.core.caller import Role
 from isocost.core.channel import ChannelSettings, open_channel
 from isocost.core.grpc_server import ServiceHost
 from isocost.v1 import budget_service_pb2 as pb
-from isocost.v1 import budget_service_pb2_grpc, queue_service_pb2, queue_service_pb2_grpc
+from isocost.v1 import budget_service_pb2_grpc, queue_service_pb2, queue_service_pb2_grpc, resources_pb2
 from isocost.v1 import queue_service_pb2 as queue_pb
 from tests.authority import Authority
 from tests.integration.budget.conftest import Rig
@@ -129,10 +129,22 @@ async def test_an_annotator_answers_in_the_own_name(guarded: Guarded) -> None:
     async with guarded.connect(guarded.token(Role.PIPELINE)[1]) as (_, rig):
         await rig.create()
         await rig.order("order", "human", n_labels=3)
+        assert (await rig.queue.GetCaller(queue_pb.GetCallerRequest())).role == "pipeline"
     lease_request = queue_pb.LeaseItemsRequest(request_id="lease", campaign_id="c", source_id="human", n_items=2)
     async with guarded.connect(guarded.token(Role.ANNOTATOR, "ann1")[1]) as (_, rig):
-        lease = (await rig.queue.LeaseItems(lease_request)).lease
+        who = await rig.queue.GetCaller(queue_pb.GetCallerRequest())
+        assert (who.principal, who.role) == ("ann1", "annotator")
+        (queue,) = (await rig.queue.ListQueues(queue_pb.ListQueuesRequest())).queues
+        assert (queue.campaign_id, queue.source_id, queue.n_waiting) == ("c", "human", 3)
+        leased = await rig.queue.LeaseItems(lease_request)
+        lease = leased.lease
         assert lease.annotator == "ann1"
+        label = resources_pb2.Label(item_id=leased.items[0].item_id, probabilities=[0, 1], annotator="ann2")
+        with pytest.raises(grpc.aio.AioRpcError, match="'ann2' is not you") as caught:
+            await rig.queue.AnswerItems(
+                queue_pb.AnswerItemsRequest(request_id="for another", lease_id=lease.lease_id, labels=[label])
+            )
+        assert caught.value.code() is PERMISSION_DENIED
         forged = queue_pb.LeaseItemsRequest(
             request_id="forged", campaign_id="c", source_id="human", n_items=1, annotator="ann2"
         )

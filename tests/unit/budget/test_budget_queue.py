@@ -6,13 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from isocost.budget import annotators, leases
+from isocost.budget import annotators, leases, schema
 from isocost.budget.proof import verify_campaign
-from isocost.budget.queue import GoldRule, LeaseRequest
+from isocost.budget.queue import GoldRule, LeaseRequest, answer_items
+from isocost.budget.waiting import list_queues
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from isocost.resources.campaign import OrderState
-from isocost.resources.label import Purpose
+from isocost.resources.label import Label, Purpose
 from isocost.resources.queue import LeaseState
 from isocost.resources.task import Item
 
@@ -163,6 +165,62 @@ def test_a_pipeline_cannot_answer_what_an_annotator_has_in_hand(book: Any) -> No
     with pytest.raises(InvalidArgumentError, match="'i99' is not an item of lease"):
         book.answer(ann.lease, ["i99"])
     assert book.answer(ann.lease, _ids(ann)).n_accepted == 1
+
+
+def _answer_for(book: Any, lease: Any, *answers: tuple[str, str]) -> Any:
+    with book.database.write() as connection:
+        labels = [Label(item_id, (0.0, 1.0), annotator=annotator) for item_id, annotator in answers]
+        return answer_items(connection, lease.lease_id, labels)
+
+
+def test_a_tool_answers_for_its_own_annotators_one_answer_an_item(book: Any) -> None:
+    book.create()
+    order = book.order("human", 6, overlap=2)
+    tool = book.lease("tool", 2)
+    first, second = _ids(tool)
+    assert _answer_for(book, tool.lease, (first, "ann")).n_accepted == 1
+    # The item waits for a second annotator, but not under this lease, which counts one answer an item.
+    with pytest.raises(FailedPreconditionError, match=r"answered by 'ann' under this lease.*lease it for 'bob'"):
+        _answer_for(book, tool.lease, (first, "bob"))
+    with pytest.raises(FailedPreconditionError, match="answered by 'bob' under this lease"):
+        _answer_for(book, tool.lease, (second, "bob"), (second, "ann"))
+    assert _answer_for(book, tool.lease, (first, "ann"), (second, ""), (second, "tool")).n_duplicate == 2
+    assert book.read_lease(tool.lease).state is LeaseState.ANSWERED
+    with book.database.read() as connection:
+        given = {(row.item_id, row.annotator) for row in connection.execute(select(schema.labels))}
+    assert given == {(first, "ann"), (second, "tool")}
+    # The tool itself never answered the first item: it may hold it once more, for another of its annotators.
+    again = book.lease("tool", 9)
+    assert sorted(_ids(again)) == sorted({*book.items(order)} - {second})
+    assert _answer_for(book, again.lease, (first, "ann")).n_duplicate == 1
+    assert _answer_for(book, again.lease, (first, "bob")).n_accepted == 1
+    _verify(book)
+
+
+def test_queues_tell_what_waits_for_whom(book: Any, moving_clock: Any) -> None:
+    def queues(annotator: str) -> list[tuple[str, str, int, int, int]]:
+        with book.database.read() as connection:
+            found = list_queues(connection, annotator)
+        return [(q.campaign_id, q.source_id, q.n_waiting, q.n_awaited, q.n_answered) for q in found]
+
+    book.create()
+    book.order("weak", 3)
+    assert queues("ann") == []
+    order = book.order("human", 6, overlap=2)
+    assert queues("ann") == queues("bob") == [("c", "human", 3, 6, 0)]
+    lease = book.lease("ann", 2)
+    # What is in her hands waits for her no more; the second answer to each of its items waits for others.
+    assert (queues("ann"), queues("bob")) == ([("c", "human", 1, 6, 0)], [("c", "human", 3, 6, 0)])
+    book.answer(lease.lease, _ids(lease)[:1])
+    assert (queues("ann"), queues("bob")) == ([("c", "human", 1, 5, 1)], [("c", "human", 3, 5, 0)])
+    book.order("human", 2, time_to_live=timedelta(seconds=10))
+    assert queues("bob") == [("c", "human", 5, 7, 0)]
+    moving_clock.advance(seconds=11)
+    assert queues("bob") == [("c", "human", 3, 5, 0)]
+    with book.database.read() as connection:
+        assert list_queues(connection, "bob")[0].task.choices == ("no", "yes")
+    book.cancel(order)
+    assert queues("bob") == []
 
 
 def _add_gold(book: Any, n_gold: int, choice: int = 1) -> None:

@@ -160,6 +160,8 @@ def test_the_roles_of_every_method() -> None:
         for method in service.methods
     }
     assert {method for method, allowed in roles.items() if Role.ANNOTATOR in allowed} == {
+        "QueueService.GetCaller",
+        "QueueService.ListQueues",
         "QueueService.LeaseItems",
         "QueueService.ExtendLease",
         "QueueService.AnswerItems",

@@ -12,6 +12,8 @@ from sqlalchemy import Connection
 from isocost.budget import leases, queue
 from isocost.budget.requests import RequestKey
 from isocost.budget.rpcs.transactions import Transactions
+from isocost.budget.validation import check_text
+from isocost.budget.waiting import list_queues
 from isocost.budget.wire import answers_from_wire, id_from_wire, lease_request_from_wire
 from isocost.core.caller import Role, current_caller
 from isocost.core.errors import PermissionDeniedError
@@ -23,6 +25,17 @@ __all__ = ["QueueRpcs"]
 
 class QueueRpcs(Transactions, queue_service_pb2_grpc.QueueServiceServicer):
     """The servicer of `isocost.v1.QueueService`."""
+
+    async def GetCaller(self, request: pb.GetCallerRequest, context: Any) -> pb.GetCallerResponse:
+        """Who the server takes the caller for."""
+        who = current_caller()
+        return pb.GetCallerResponse(principal=who.principal, role=who.role or "")
+
+    async def ListQueues(self, request: pb.ListQueuesRequest, context: Any) -> pb.ListQueuesResponse:
+        """Lists the queues in which items may wait."""
+        annotator = check_text("annotator", _annotator(request.annotator), required=True, bytes_max=512)
+        found = await self._read(lambda connection: list_queues(connection, annotator))
+        return pb.ListQueuesResponse(queues=[one.to_proto() for one in found])
 
     async def LeaseItems(self, request: pb.LeaseItemsRequest, context: Any) -> pb.LeaseItemsResponse:
         """Hands out items that await a label."""
@@ -68,6 +81,8 @@ class QueueRpcs(Transactions, queue_service_pb2_grpc.QueueServiceServicer):
         """Stores answers and pays for each."""
         key = RequestKey.of("AnswerItems", request.request_id, request)
         answers = answers_from_wire(request.labels)
+        for index, answer in enumerate(answers):
+            _annotator(answer.annotator, f"labels[{index}].annotator")
         lease_id = await self._own_lease(request.lease_id)
 
         def work(connection: Connection) -> pb.AnswerItemsResponse:
@@ -99,13 +114,13 @@ class QueueRpcs(Transactions, queue_service_pb2_grpc.QueueServiceServicer):
         return lease_id
 
 
-def _annotator(named: str) -> str:
+def _annotator(named: str, field: str = "annotator") -> str:
     """Who answers: the one whom an annotator's token names, or the one whom any other caller names."""
     who = current_caller()
     if who.role is not Role.ANNOTATOR:
         return named
     if named not in ("", who.principal):
         raise PermissionDeniedError(
-            f"{named!r} is not you; leave it empty, as your token names {who.principal!r}", field="annotator"
+            f"{named!r} is not you; leave it empty, as your token names {who.principal!r}", field=field
         )
     return who.principal
