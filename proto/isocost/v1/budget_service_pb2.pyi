@@ -133,10 +133,16 @@ class GetCampaignResponse(_message.Message):
     BALANCE_FIELD_NUMBER: _builtins.int
     N_ITEMS_FIELD_NUMBER: _builtins.int
     N_ITEMS_FREE_FIELD_NUMBER: _builtins.int
+    N_LABELS_FIELD_NUMBER: _builtins.int
+    N_ENTRIES_FIELD_NUMBER: _builtins.int
     n_items: _builtins.int
     """Items in the pool."""
     n_items_free: _builtins.int
     """Items of the pool that no order has taken."""
+    n_labels: _builtins.int
+    """Labels paid: the sequence of the last, for ExportLabels."""
+    n_entries: _builtins.int
+    """Entries of the ledger: the sequence of the last, for ExportLedger."""
     @_builtins.property
     def campaign(self) -> _resources_pb2.Campaign:
         """The campaign."""
@@ -152,10 +158,12 @@ class GetCampaignResponse(_message.Message):
         balance: _resources_pb2.Balance | None = ...,
         n_items: _builtins.int = ...,
         n_items_free: _builtins.int = ...,
+        n_labels: _builtins.int = ...,
+        n_entries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "campaign", b"campaign"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "campaign", b"campaign", "n_items", b"n_items", "n_items_free", b"n_items_free"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "campaign", b"campaign", "n_entries", b"n_entries", "n_items", b"n_items", "n_items_free", b"n_items_free", "n_labels", b"n_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

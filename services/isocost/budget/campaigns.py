@@ -44,12 +44,17 @@ _by_ids = RowsById(_campaigns, _campaigns.c.campaign_id)
 
 @dataclass(frozen=True, slots=True)
 class CampaignStatus:
-    """A campaign, its money, and the size of its pool (all items, and those no order has taken)."""
+    """A campaign, its money, the size of its pool (all items, and those no order has taken), and its rows.
+
+    Labels and entries of the ledger are numbered from 1: the counts are the sequences of the last.
+    """
 
     campaign: Campaign
     balance: Balance
     n_items: int
     n_items_free: int
+    n_labels: int
+    n_entries: int
 
 
 def create_campaign(connection: Connection, campaign: Campaign) -> Campaign:
@@ -161,7 +166,7 @@ def _status(row: Row[Any]) -> CampaignStatus:
         Money(row.settled_micros, row.currency_code),
         Money(row.reserved_micros, row.currency_code),
     )
-    return CampaignStatus(campaign, balance, row.n_items, row.n_items_free)
+    return CampaignStatus(campaign, balance, row.n_items, row.n_items_free, row.n_labels, row.n_entries)
 
 
 def load_statuses(connection: Connection, campaign_ids: Sequence[str]) -> dict[str, CampaignStatus]:

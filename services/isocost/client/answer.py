@@ -41,12 +41,17 @@ class AddedItems:
 
 @dataclass(frozen=True, slots=True)
 class CampaignStatus:
-    """A campaign, its money, and the size of its pool (all items, and those no order has taken)."""
+    """A campaign, its money, the size of its pool (all items, and those no order has taken), and its rows.
+
+    Labels and entries of the ledger are numbered from 1: the counts are the sequences of the last.
+    """
 
     campaign: Campaign
     balance: Balance
     n_items: int
     n_items_free: int
+    n_labels: int
+    n_entries: int
 
 
 @dataclass(frozen=True, slots=True)

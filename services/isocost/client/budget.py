@@ -75,6 +75,8 @@ class BudgetClient(ServiceClient):
             Balance.from_proto(response.balance),
             response.n_items,
             response.n_items_free,
+            response.n_labels,
+            response.n_entries,
         )
 
     async def list_campaigns(self) -> list[Campaign]:

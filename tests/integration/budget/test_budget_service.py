@@ -88,6 +88,8 @@ async def test_a_campaign_from_creation_to_finish(rig: Any) -> None:
         assert (status.n_items, status.n_items_free) == (40, 19)
         entries = [entry async for entry in client.ledger("c")]
         assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+        assert status.n_entries == len(entries)
+        assert status.n_labels == sum(entry.kind is EntryKind.SETTLE for entry in entries)
         assert sum(entry.amount.micros for entry in entries if entry.kind is EntryKind.SETTLE) == 120_000
         assert [order.state for order in await client.list_orders("c")] == [
             OrderState.SETTLED,

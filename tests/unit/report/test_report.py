@@ -83,7 +83,7 @@ def complete_evidence() -> Evidence:
     )
     campaign = Campaign("c", task, Money(100_000_000), "model")
     return Evidence(
-        status=CampaignStatus(campaign, Balance(Money(100_000_000), HUMAN, Money(0)), 10, 5),
+        status=CampaignStatus(campaign, Balance(Money(100_000_000), HUMAN, Money(0)), 10, 5, 5, 5),
         sources=(Source("weak", SourceKind.MODEL, WEAK, "m"), Source("human", SourceKind.HUMAN, HUMAN)),
         labels_bought={"weak": 0, "human": 1},
         labels_by_purpose={("human", "pilot"): 1},

@@ -42,6 +42,8 @@ class CampaignRpcs(Transactions):
             balance=status.balance.to_proto(),
             n_items=status.n_items,
             n_items_free=status.n_items_free,
+            n_labels=status.n_labels,
+            n_entries=status.n_entries,
         )
 
     async def ListCampaigns(self, request: pb.ListCampaignsRequest, context: Any) -> pb.ListCampaignsResponse:

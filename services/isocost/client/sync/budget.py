@@ -77,6 +77,8 @@ class SyncBudgetClient(ServiceClient):
             Balance.from_proto(response.balance),
             response.n_items,
             response.n_items_free,
+            response.n_labels,
+            response.n_entries,
         )
 
     def list_campaigns(self) -> list[Campaign]:
