@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from rich.markup import escape
 
-from isocost.cli.annotate_view import HELP, QUIT, SKIP, UNDO, ChoiceKeys, Standing, print_help, print_item
+from isocost.cli.annotate_view import Standing, print_help, print_item
 from isocost.cli.console import console
 from isocost.cli.keyboard import End, Keyboard
 from isocost.client import BudgetClient, QueueClient
@@ -19,6 +19,7 @@ from isocost.resources.campaign import OrderState
 from isocost.resources.label import Label, one_hot
 from isocost.resources.queue import Lease, LeaseState
 from isocost.resources.task import Item, Task
+from isocost.tasks.choice_keys import HELP, QUIT, SKIP, UNDO, ChoiceKeys
 
 __all__ = ["LEASE_DURATION", "AnnotateSession", "Seat"]
 
@@ -253,7 +254,7 @@ class _Batch:
             if key.casefold() in (UNDO, SKIP, QUIT):
                 return key.casefold()
             if key == HELP:
-                print_help(self._keys)
+                print_help(self._task, self._keys)
             elif self._keys.choice(key) is not None:
                 return key
             elif key != "\n":

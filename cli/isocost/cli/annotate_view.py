@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -11,50 +9,12 @@ from rich.markup import escape
 from isocost.cli.console import console
 from isocost.core.money import Money
 from isocost.resources.task import Item, Task
+from isocost.tasks.choice_keys import HELP, QUIT, SKIP, UNDO, ChoiceKeys
 
-__all__ = ["HELP", "QUIT", "SKIP", "UNDO", "ChoiceKeys", "Standing", "print_help", "print_item"]
+__all__ = ["Standing", "print_help", "print_item"]
 
-UNDO, SKIP, QUIT, HELP = "u", "s", "q", "?"
-_COMMANDS = {UNDO, SKIP, QUIT, HELP}
 #: So that an item's text cannot steer the terminal that shows it.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
-
-
-class ChoiceKeys:
-    """The keys of a task's choices: numbers from 1, and first letters that no other choice and no command has.
-
-    Args:
-        choices: The task's choices.
-    """
-
-    def __init__(self, choices: Sequence[str]) -> None:
-        firsts = [choice.strip()[0].casefold() for choice in choices]
-        n_choices_with = Counter(firsts)
-        self._letters = {
-            letter: index
-            for index, letter in enumerate(firsts)
-            if letter.isalpha() and n_choices_with[letter] == 1 and letter not in _COMMANDS
-        }
-        self._choices = tuple(choices)
-
-    @property
-    def needs_enter(self) -> bool:
-        """Whether one digit does not tell the choices apart."""
-        return len(self._choices) > 9
-
-    def choice(self, key: str) -> int | None:
-        """The index of the choice that a key stands for; None where it stands for none."""
-        if key.isascii() and key.isdigit():
-            return int(key) - 1 if 1 <= int(key) <= len(self._choices) else None
-        return self._letters.get(key.casefold())
-
-    def lines(self) -> list[str]:
-        """One line a choice: its keys and itself."""
-        letters = {index: letter for letter, index in self._letters.items()}
-        return [
-            f"{number:>4} {letters.get(number - 1, ' ')}  {_plain(choice.strip())}"
-            for number, choice in enumerate(self._choices, start=1)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +53,14 @@ def print_item(task: Task, item: Item, keys: ChoiceKeys, standing: str) -> None:
     console.print()
     console.rule(f"[dim]{escape(standing)}[/]", align="left", style="dim")
     console.print(escape(_plain(task.render(item.fields))))
-    for line in keys.lines():
+    for line in _choice_lines(task, keys):
         console.print(f"[bold]{escape(line[:6])}[/]{escape(line[6:])}")
 
 
-def print_help(keys: ChoiceKeys) -> None:
+def print_help(task: Task, keys: ChoiceKeys) -> None:
     """Says what each key does."""
     console.print("One key answers:")
-    for line in keys.lines():
+    for line in _choice_lines(task, keys):
         console.print(escape(line))
     if keys.needs_enter:
         console.print("Numbers end with Enter.")
@@ -111,6 +71,14 @@ def print_help(keys: ChoiceKeys) -> None:
         f"   {QUIT}  quit: stores the last answer and gives the rest back; so does Ctrl-C\n"
         f"   {HELP}  this help"
     )
+
+
+def _choice_lines(task: Task, keys: ChoiceKeys) -> list[str]:
+    """One line a choice: its keys and itself."""
+    return [
+        f"{number:>4} {letter or ' '}  {_plain(choice.strip())}"
+        for number, (letter, choice) in enumerate(zip(keys.letters, task.choices, strict=True), start=1)
+    ]
 
 
 def _plain(text: str) -> str:

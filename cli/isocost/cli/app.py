@@ -37,6 +37,7 @@ app.command("report")(commands.report)
 app.command("export")(commands.export)
 app.add_typer(commands.ledger, name="ledger")
 app.add_typer(commands.microworld, name="microworld")
+app.add_typer(commands.queue, name="queue")
 app.add_typer(commands.token, name="token")
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import fcntl
+import getpass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from isocost.client import BudgetClient
+from isocost.client import BudgetClient, QueueClient
 from isocost.core.channel import ChannelSettings
 from isocost.core.environment import read_environment
-from isocost.core.errors import InvalidArgumentError
+from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 
 __all__ = [
     "AddressOption",
@@ -22,8 +24,11 @@ __all__ = [
     "KeyFileOption",
     "OutOption",
     "TokenOption",
+    "annotator_name",
     "channel_settings",
     "open_budget",
+    "open_queue",
+    "serve_folder",
     "state_database",
 ]
 
@@ -98,6 +103,48 @@ def state_database(out: Path) -> Path:
     return database
 
 
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Holds an output folder for this process, as `isocost run` does.
+
+    Raises:
+        FailedPreconditionError: where another process holds it.
+    """
+    with (out / "state" / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedPreconditionError(
+                f"another isocost process is running in {out}; wait for it or end it (for several annotators at once, "
+                "let `isocost web` or `isocost serve budget` serve the campaign)",
+                field="--out",
+            ) from None
+        yield
+
+
+@asynccontextmanager
+async def serve_folder(out: Path, *, exclusively: bool = True) -> AsyncIterator[str]:
+    """The address of a budget service in this process, on an output folder.
+
+    Args:
+        out: The folder.
+        exclusively: Whether nobody else may use it meanwhile, `isocost run` included.
+
+    Raises:
+        InvalidArgumentError: where the folder holds no campaign.
+        FailedPreconditionError: where another process holds it, and it was to be held.
+    """
+    database = state_database(out)
+    from isocost.budget.service import BudgetService  # noqa: PLC0415 - only for a local folder
+    from isocost.budget.settings import BudgetSettings  # noqa: PLC0415
+    from isocost.core.grpc_server import ServiceHost  # noqa: PLC0415
+
+    with _locked(out) if exclusively else nullcontext():
+        service = BudgetService(BudgetSettings(database_url=f"sqlite:///{database}"))
+        async with ServiceHost(service, "127.0.0.1:0") as host:
+            yield host.address
+
+
 @asynccontextmanager
 async def open_budget(
     out: Path | None, address: str | None, channel: ChannelSettings | None = None
@@ -119,11 +166,40 @@ async def open_budget(
             yield client
         return
     assert out is not None
-    database = state_database(out)
-    from isocost.budget.service import BudgetService  # noqa: PLC0415 - only for a local folder
-    from isocost.budget.settings import BudgetSettings  # noqa: PLC0415
-    from isocost.core.grpc_server import ServiceHost  # noqa: PLC0415
-
-    service = BudgetService(BudgetSettings(database_url=f"sqlite:///{database}"))
-    async with ServiceHost(service, "127.0.0.1:0") as host, BudgetClient(host.address) as client:
+    async with serve_folder(out, exclusively=False) as served, BudgetClient(served) as client:
         yield client
+
+
+@asynccontextmanager
+async def open_queue(
+    out: Path | None, address: str | None, channel: ChannelSettings
+) -> AsyncIterator[tuple[BudgetClient, QueueClient]]:
+    """Clients of the budget service and its human queue, as `open_budget`; an output folder is held meanwhile.
+
+    Raises:
+        InvalidArgumentError: where neither or both are given, or the folder holds no campaign.
+        FailedPreconditionError: where another process holds the folder.
+    """
+    if (out is None) == (address is None):
+        raise InvalidArgumentError("--out", "give either --out DIR or --address HOST:PORT")
+    if address is not None:
+        async with BudgetClient(address, channel=channel) as budget, QueueClient(address, channel=channel) as queue:
+            yield budget, queue
+        return
+    assert out is not None
+    async with serve_folder(out) as served, BudgetClient(served) as budget, QueueClient(served) as queue:
+        yield budget, queue
+
+
+def annotator_name(named: str | None, token: str) -> str:
+    """Who answers: as named, else as the token says, else the user of this machine.
+
+    Raises:
+        InvalidArgumentError: where nobody can be told.
+    """
+    if named is not None or token:
+        return named or ""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise InvalidArgumentError("--annotator", "not given, and this user has no name; give one") from None

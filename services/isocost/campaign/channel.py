@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import polars as pl
-
 from isocost.campaign.config import CampaignConfig
 from isocost.campaign.source import FileChannel, HumanSource, QueueChannel
-from isocost.core.errors import InvalidArgumentError, IsocostError
+from isocost.client.answer_file import AnswerForm
+from isocost.client.row_file import read_rows
+from isocost.client.table import QUEUE, QueueRow
+from isocost.client.table_file import open_table_file
+from isocost.core.errors import IsocostError
 from isocost.resources.label import Label, one_hot
 from isocost.resources.task import Item, Task
-from isocost.tasks.dataset import read_file
 
 __all__ = ["HumanChannel", "LabelsAwaitedError", "open_channel"]
 
@@ -69,7 +70,7 @@ class _SimulatedAnnotator:
 
 
 class _FileAnnotator:
-    """Reads answers from a file that people fill; asks by writing the open items into another.
+    """Reads answers from a file that people fill; asks by writing the open items into another, in the same format.
 
     Args:
         task: The question.
@@ -87,33 +88,19 @@ class _FileAnnotator:
     def answers(self, items: Sequence[Item]) -> list[Label]:
         if not self._path.is_file():
             return []
-        field = self._field
-        frame = read_file(self._path, field=field)
-        for column in ("item_id", "label"):
-            if column not in frame.columns:
-                raise InvalidArgumentError(field, f"{str(self._path)!r} has no column {column!r}")
-        choices = {choice.strip(): index for index, choice in enumerate(self._task.choices)}
-        wanted = {item.item_id: item for item in items}
+        form = AnswerForm(self._path, self._task.choices, self._field)
+        wanted = {item.item_id for item in items}
         labels: dict[str, Label] = {}
-        for row in frame.iter_rows(named=True):
-            item_id, answer = str(row["item_id"]), row["label"]
-            # An empty cell is an item nobody has answered yet.
-            if item_id not in wanted or answer is None or not str(answer).strip():
-                continue
-            if str(answer).strip() not in choices:
-                raise InvalidArgumentError(
-                    field, f"{answer!r} for item {item_id} is none of the choices {', '.join(map(repr, choices))}"
-                )
-            probabilities = one_hot(choices[str(answer).strip()], len(choices))
-            labels[item_id] = Label(item_id, probabilities, annotator=str(row.get("annotator") or ""))
+        for number, row in read_rows(self._path, field=self._field):
+            # What is settled is not read again: it may have changed since.
+            if form.item_id(number, row) in wanted and (label := form.answer(number, row)) is not None:
+                labels[label.item_id] = label
         return [labels[item.item_id] for item in items if item.item_id in labels]
 
     def ask(self, items: Sequence[Item]) -> str:
-        columns = {"item_id": [item.item_id for item in items]}
-        for name in self._task.fields:
-            columns[name] = [item.fields[name] for item in items]
-        columns["label"] = [""] * len(items)
-        pl.DataFrame(columns).write_csv(self._asked)
+        with open_table_file(self._asked, QUEUE) as file:
+            for item in items:
+                file.add(QueueRow(item, self._task.choices))
         return (
             f"{len(items)} human labels are awaited: answer the items of {self._asked} with one of "
             f"{', '.join(repr(choice.strip()) for choice in self._task.choices)} in the column 'label', "

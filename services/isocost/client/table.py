@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -12,14 +12,27 @@ from isocost.resources.campaign import LedgerEntry, Order
 from isocost.resources.label import LabelledItem
 from isocost.resources.pool import PoolItem
 from isocost.resources.queue import Consensus
+from isocost.resources.task import Item
 
-__all__ = ["AUDIT", "CONSENSUS", "ITEMS", "LABELS", "LEDGER", "ORDERS", "Column", "Table"]
+__all__ = [
+    "AUDIT",
+    "CONSENSUS",
+    "ITEMS",
+    "LABELS",
+    "LEDGER",
+    "ORDERS",
+    "QUEUE",
+    "Column",
+    "QueueRow",
+    "Table",
+    "labels_table",
+]
 
 Record = TypeVar("Record")
 
 
 class Column(Enum):
-    """What a column holds; in JSON lines and in Parquet."""
+    """What a column holds; in JSON lines, Parquet and CSV. An empty CSV cell is no value, `""` is the empty text."""
 
     TEXT = "text"
     """A string."""
@@ -28,13 +41,15 @@ class Column(Enum):
     REAL = "real"
     """A number; float64 in Parquet."""
     REALS = "reals"
-    """Numbers; a list of float64 in Parquet."""
+    """Numbers; a list of float64 in Parquet, JSON text in CSV."""
+    TEXTS = "texts"
+    """Strings; a list of strings in Parquet, JSON text in CSV."""
     BOOLEAN = "boolean"
     """True or false."""
     TIME = "time"
-    """A time in UTC: ISO 8601 text in JSON, a timestamp in microseconds in Parquet."""
+    """A time in UTC: ISO 8601 text in JSON and CSV, a timestamp in microseconds in Parquet."""
     FIELDS = "fields"
-    """An item's texts by name: an object in JSON, a map in Parquet."""
+    """An item's texts by name: an object in JSON, a map in Parquet, one column `fields.NAME` each in CSV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +125,66 @@ LABELS: Table[LabelledItem] = Table(
         record.label.choices_mass,
         record.label.create_time,
         record.item.gold_choice,
+        dict(record.item.fields),
+    ),
+)
+
+
+def labels_table(choices: Sequence[str]) -> Table[LabelledItem]:
+    """`LABELS` with the text of the choice as well, in the column `label`, so that the file can be imported again.
+
+    Args:
+        choices: Those of the campaign's task.
+    """
+    names = list(LABELS.columns)
+    place = names.index("choice")
+    columns = {name: LABELS.columns[name] for name in names[:place]}
+    columns["label"] = Column.TEXT
+    columns.update({name: LABELS.columns[name] for name in names[place:]})
+
+    def row(record: LabelledItem) -> tuple[Any, ...]:
+        values = LABELS.row(record)
+        return (*values[:place], choices[record.label.choice], *values[place:])
+
+    return Table("labels", columns, row)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """An item in people's hands, in a file that they fill in.
+
+    Attributes:
+        item: The item.
+        choices: Texts of the task's choices: what `label` may say.
+        lease_id: The lease that hands it out; "" where there is none.
+        annotator: Who answers; "" where anybody may.
+        label: The answer; None while there is none.
+    """
+
+    item: Item
+    choices: tuple[str, ...]
+    lease_id: str = ""
+    annotator: str = ""
+    label: str | None = None
+
+
+#: Items that people answer in a file, and the answers; `isocost.client.answer_file` reads it. Records: `QueueRow`.
+QUEUE: Table[QueueRow] = Table(
+    "queue",
+    {
+        "item_id": Column.TEXT,
+        "lease_id": Column.TEXT,
+        "annotator": Column.TEXT,
+        "label": Column.TEXT,
+        "choices": Column.TEXTS,
+        "fields": Column.FIELDS,
+    },
+    lambda record: (
+        record.item.item_id,
+        record.lease_id,
+        record.annotator,
+        record.label,
+        list(record.choices),
         dict(record.item.fields),
     ),
 )

@@ -1,9 +1,11 @@
-"""Files of tables: JSON lines, or Parquet. A file is whole or not there, and never held in memory."""
+"""Files of tables: JSON lines, Parquet, or CSV. A file is whole or not there, and never held in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +14,16 @@ from typing import Any, Generic, Protocol, TextIO, TypeVar
 from isocost.client.table import Column, Table
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 
-__all__ = ["SUFFIXES", "TableFile", "open_table_file"]
+__all__ = ["CSV_SUFFIX", "FIELDS_PREFIX", "SUFFIXES", "TableFile", "check_suffix", "open_table_file"]
 
-#: What `open_table_file` writes, by the end of the file's name.
+#: What `open_table_file` writes as the rows come, by the end of the file's name.
 SUFFIXES = (".jsonl", ".parquet")
+#: What it writes at the end, when every row is known: the columns of a CSV file depend on them all.
+CSV_SUFFIX = ".csv"
+#: Begins the name of a CSV column that holds one of the items' texts.
+FIELDS_PREFIX = "fields."
+#: A CSV cell that holds one of these is quoted.
+_SPECIAL = re.compile(r'[",\r\n]')
 #: A row group of a Parquet file is written when it has so many rows, or so many characters of items' texts.
 _GROUP_ROWS = 10_000
 _GROUP_CHARACTERS = 32 << 20
@@ -43,6 +51,65 @@ class _JsonLines:
         self._file.close()
 
 
+class _Csv:
+    """Rows wait in a nameless file beside the path: which texts the items have is known with the last of them."""
+
+    def __init__(self, path: Path, columns: dict[str, Column]) -> None:
+        self._columns = columns
+        self._fields: dict[str, None] = {}
+        self._file: TextIO = path.open("w", encoding="utf-8", newline="")
+        try:
+            self._waiting = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent)  # noqa: SIM115
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, row: _Row) -> None:
+        for value, column in zip(row, self._columns.values(), strict=True):
+            if column is Column.FIELDS:
+                self._fields.update(dict.fromkeys(value))
+        values = [value.isoformat() if isinstance(value, datetime) else value for value in row]
+        self._waiting.write(json.dumps(values) + "\n")
+
+    def close(self) -> None:
+        with self._file, self._waiting:
+            header: list[str] = []
+            for name, column in self._columns.items():
+                if column is Column.FIELDS:
+                    header += [f"{FIELDS_PREFIX}{field}" for field in self._fields]
+                else:
+                    header.append(name)
+            self._file.write(_csv_line(header))
+            self._waiting.seek(0)
+            for line in self._waiting:
+                self._file.write(_csv_line(self._cells(json.loads(line))))
+
+    def _cells(self, row: list[Any]) -> Iterator[Any]:
+        for value, column in zip(row, self._columns.values(), strict=True):
+            if column is Column.FIELDS:
+                yield from map(value.get, self._fields)
+            elif column in (Column.REALS, Column.TEXTS):
+                yield None if value is None else json.dumps(value, ensure_ascii=False)
+            elif column is Column.BOOLEAN:
+                yield None if value is None else json.dumps(value)
+            else:
+                yield value
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    return ",".join(map(_csv_cell, cells)) + "\n"
+
+
+def _csv_cell(value: Any) -> str:
+    """No value is an empty cell, an empty text is two quotes: readers that look can tell them apart."""
+    if value is None:
+        return ""
+    text = str(value)
+    if text and not _SPECIAL.search(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
 class _Parquet:
     def __init__(self, path: Path, columns: dict[str, Column]) -> None:
         try:
@@ -50,13 +117,14 @@ class _Parquet:
             import pyarrow.parquet as pq  # noqa: PLC0415
         except ImportError:
             raise FailedPreconditionError(
-                "Parquet files need pyarrow; install isocost[report], or write .jsonl"
+                "Parquet files need pyarrow; install isocost[report], or write .jsonl or .csv"
             ) from None
         types = {
             Column.TEXT: pa.string(),
             Column.INTEGER: pa.int64(),
             Column.REAL: pa.float64(),
             Column.REALS: pa.list_(pa.float64()),
+            Column.TEXTS: pa.list_(pa.string()),
             Column.BOOLEAN: pa.bool_(),
             Column.TIME: pa.timestamp("us", tz="UTC"),
             Column.FIELDS: pa.map_(pa.string(), pa.string()),
@@ -105,6 +173,23 @@ class TableFile(Generic[_Record]):
         self.n_rows += 1
 
 
+def check_suffix(path: Path) -> None:
+    """Checks that `open_table_file` writes such a file.
+
+    Raises:
+        InvalidArgumentError: where the suffix is none of .jsonl, .parquet and .csv.
+    """
+    if path.suffix not in (*SUFFIXES, CSV_SUFFIX):
+        known = ", ".join(SUFFIXES)
+        raise InvalidArgumentError("file", f"{str(path)!r} ends in none of {known} and {CSV_SUFFIX}; choose one")
+
+
+def _open_sink(path: Path, suffix: str, columns: dict[str, Column]) -> _Sink:
+    if suffix == ".parquet":
+        return _Parquet(path, columns)
+    return _JsonLines(path, columns) if suffix == ".jsonl" else _Csv(path, columns)
+
+
 @contextmanager
 def open_table_file(path: Path, table: Table[_Record]) -> Iterator[TableFile[_Record]]:
     """Writes a table; the suffix of the path tells the format.
@@ -113,15 +198,13 @@ def open_table_file(path: Path, table: Table[_Record]) -> Iterator[TableFile[_Re
     left of it.
 
     Raises:
-        InvalidArgumentError: where the suffix is neither .jsonl nor .parquet.
+        InvalidArgumentError: where the suffix is none of .jsonl, .parquet and .csv.
         FailedPreconditionError: where a Parquet file is asked for and pyarrow is not installed.
     """
-    if path.suffix not in SUFFIXES:
-        raise InvalidArgumentError("file", f"{str(path)!r} ends in neither {' nor '.join(SUFFIXES)}; choose one")
+    check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    columns = dict(table.columns)
-    sink: _Sink = _Parquet(partial, columns) if path.suffix == ".parquet" else _JsonLines(partial, columns)
+    sink = _open_sink(partial, path.suffix, dict(table.columns))
     try:
         try:
             file = TableFile(table, sink)

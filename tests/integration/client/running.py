@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isocost.client import BudgetClient
+from isocost.client import BudgetClient, ChannelSettings
 from isocost.core.money import Money
 from isocost.resources.campaign import Campaign
 from isocost.resources.task import Item, Source, SourceKind, Task
@@ -24,14 +24,15 @@ def items(n_items: int) -> list[Item]:
 
 @dataclass(frozen=True)
 class Running:
-    """Where the service listens, and its database."""
+    """Where the service listens, its database, and how it is reached."""
 
     address: str
     database_url: str
+    channel: ChannelSettings | None = None
 
     async def create(self, *, n_items: int = 40, campaign_id: str = "c") -> None:
         """A campaign with a weak source at 1,000 micros, a human one at 100,000, and items i00000, i00001, ..."""
-        async with BudgetClient(self.address) as budget:
+        async with BudgetClient(self.address, channel=self.channel) as budget:
             await budget.create_campaign(f"{campaign_id}/create", campaign(campaign_id))
             for source in (WEAK, HUMAN):
                 await budget.create_source(f"{campaign_id}/{source.source_id}", campaign_id, source)

@@ -16,6 +16,7 @@ from isocost.budget.service import BudgetService
 from isocost.budget.settings import BudgetSettings
 from isocost.cli.app import main
 from isocost.client import BudgetClient, Label, Purpose, QueueClient, one_hot
+from isocost.client.row_file import read_rows
 from isocost.core.grpc_server import ServiceHost
 from tests.integration.client.running import Running
 from tests.integration.client.served import isocost, serve_budget
@@ -72,12 +73,14 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if path.suffix == ".csv":
+        return [row for _, row in read_rows(path)]
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return rows
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
 def test_each_kind_is_exported_from_a_folder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -108,7 +111,7 @@ def test_an_export_of_a_served_campaign_is_the_same(out: Path, address: str, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "OUT", "--file", "x.csv"], "ends in neither .jsonl nor .parquet"),
+        (["--out", "OUT", "--file", "x.txt"], "ends in none of .jsonl, .parquet and .csv"),
         (["--file", "x.jsonl"], "give either --out DIR or --address HOST:PORT"),
         (["--out", "nowhere", "--file", "x.jsonl"], "holds no campaign"),
         (["--out", "OUT", "--file", "x.jsonl", "--source", "human"], "--source: says nothing about items"),

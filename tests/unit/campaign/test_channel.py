@@ -64,8 +64,23 @@ def test_a_file_answers_what_it_holds_and_asks_for_the_rest(tmp_path: Path) -> N
     said = channel.ask(ITEMS[2:4])
     assert "2 human labels are awaited" in said
     asked = pl.read_csv(tmp_path / "items_to_label.csv")
-    assert asked.columns == ["item_id", "text", "label"]
+    assert asked.columns == ["item_id", "lease_id", "annotator", "label", "choices", "fields.text"]
     assert asked["item_id"].to_list() == ["i2", "i3"]
+    assert asked["fields.text"].to_list() == ["text 2", "text 3"]
+
+
+def test_the_file_that_asks_is_the_file_that_answers(tmp_path: Path) -> None:
+    """Filled in as it is, under its own name or appended to: the columns are the same."""
+    path = tmp_path / "items_to_label.csv"
+    channel = _open(_config({"kind": "file", "path": str(path)}), {}, tmp_path)
+    channel.ask(ITEMS[:3])
+    assert channel.answers(ITEMS) == []
+    filled = pl.read_csv(path, infer_schema=False).with_columns(
+        label=pl.Series(["b", None, "C"]), annotator=pl.Series(["ann", None, "bob"])
+    )
+    filled.write_csv(path)
+    labels = channel.answers(ITEMS)
+    assert [(label.item_id, label.choice, label.annotator) for label in labels] == [("i0", 1, "ann"), ("i2", 2, "bob")]
 
 
 def test_a_file_that_is_not_there_yet_answers_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Streams into files: both formats hold the same, a broken one leaves nothing."""
+"""Streams into files: every format holds the same, a broken one leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from isocost.client.export import write_table
+from isocost.client.row_file import read_rows
 from isocost.client.sync.export import write_table as write_table_sync
-from isocost.client.table import AUDIT, CONSENSUS, ITEMS, LABELS, LEDGER, ORDERS, Column, Table
+from isocost.client.table import (
+    AUDIT,
+    CONSENSUS,
+    ITEMS,
+    LABELS,
+    LEDGER,
+    ORDERS,
+    QUEUE,
+    Column,
+    QueueRow,
+    Table,
+    labels_table,
+)
 from isocost.core.errors import InvalidArgumentError, UnavailableError
 from isocost.core.money import Money
 from isocost.resources.audit import AuditEntry
@@ -53,6 +66,7 @@ RECORDS: dict[str, tuple[Table[Any], list[Any]]] = {
             LedgerEntry(2, "c", "o", "human", EntryKind.CORRECT, Money(-100_000), "l1", TIME, "spam", 1),
         ],
     ),
+    "queue": (QUEUE, [QueueRow(ITEM, ("no", " yes, \"really\"")), QueueRow(GOLD, ("a", "b"), "lease-1", "ann", "b")]),
     "consensus": (CONSENSUS, [Consensus(ITEM, (0.1, 0.9), 3, 2 / 3, Purpose.EVALUATION)]),
     "orders": (
         ORDERS,
@@ -115,7 +129,38 @@ async def test_both_formats_hold_the_same(tmp_path: Path, kind: str) -> None:
     assert _names(tmp_path) == ["out.jsonl", "out.parquet"]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kind", RECORDS)
+async def test_a_csv_file_holds_the_same(tmp_path: Path, kind: str) -> None:
+    table, records = RECORDS[kind]
+    await write_table(tmp_path / "out.csv", table, _stream(records))
+    rows = [row for _, row in read_rows(tmp_path / "out.csv")]
+    for row, record in zip(rows, records, strict=True):
+        expected = dict(zip(table.columns, table.row(record), strict=True))
+        assert row.pop("fields") == expected.pop("fields", {})
+        for name, value in expected.items():
+            match table.columns[name]:
+                case Column.REALS | Column.TEXTS:
+                    assert json.loads(row[name]) == value
+                case Column.TEXT:
+                    assert row[name] == value
+                case Column.TIME:
+                    assert row[name] == (None if value is None else value.isoformat())
+                case _:
+                    assert row[name] == (None if value is None else str(value))
+        assert list(row) == list(expected)
+    assert _names(tmp_path) == ["out.csv"]
+
+
+def test_exported_labels_say_the_choice_in_words(tmp_path: Path) -> None:
+    _, records = RECORDS["labels"]
+    write_table_sync(tmp_path / "labels.jsonl", labels_table(("no", " yes")), iter(records))
+    write_table_sync(tmp_path / "plain.jsonl", LABELS, iter(records))
+    rows, plain = _from_json(LABELS, tmp_path / "labels.jsonl"), _from_json(LABELS, tmp_path / "plain.jsonl")
+    assert [row.pop("label") for row in rows] == [" yes", "no"]
+    assert rows == plain
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
 async def test_the_sync_form_writes_the_same_file(tmp_path: Path, suffix: str) -> None:
     table, records = RECORDS["labels"]
     await write_table(tmp_path / f"async.{suffix}", table, _stream(records))
@@ -152,7 +197,7 @@ def test_a_table_without_rows_is_a_file_with_its_columns(tmp_path: Path, suffix:
         assert path.read_bytes() == b""
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
 async def test_a_broken_stream_leaves_the_file_as_it_was(tmp_path: Path, suffix: str) -> None:
     async def broken() -> AsyncIterator[PoolItem]:
         yield PoolItem(ITEM, ItemState.FREE)
@@ -171,6 +216,6 @@ async def test_a_broken_stream_leaves_the_file_as_it_was(tmp_path: Path, suffix:
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"neither \.jsonl nor \.parquet"):
-        write_table_sync(tmp_path / "items.csv", ITEMS, iter(()))
+    with pytest.raises(InvalidArgumentError, match=r"none of \.jsonl, \.parquet and \.csv"):
+        write_table_sync(tmp_path / "items.txt", ITEMS, iter(()))
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from isocost.cli.commands.ledger import ledger
 from isocost.cli.commands.microworld import microworld
 from isocost.cli.commands.plan import plan
 from isocost.cli.commands.predict import predict
+from isocost.cli.commands.queue import queue
 from isocost.cli.commands.replay import replay
 from isocost.cli.commands.report import report
 from isocost.cli.commands.run import run
@@ -25,6 +26,7 @@ __all__ = [
     "microworld",
     "plan",
     "predict",
+    "queue",
     "replay",
     "report",
     "run",

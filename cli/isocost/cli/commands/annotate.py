@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import getpass
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,14 +16,14 @@ from isocost.cli.connection import (
     KeyFileOption,
     OutOption,
     TokenOption,
+    annotator_name,
     channel_settings,
-    state_database,
+    open_queue,
 )
 from isocost.cli.console import console
 from isocost.cli.keyboard import End, Keyboard
 from isocost.client import BudgetClient, QueueClient
-from isocost.core.channel import ChannelSettings
-from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from isocost.core.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from isocost.resources.queue import LeaseState
 
 __all__ = ["EXIT_INTERRUPTED", "annotate"]
@@ -39,53 +34,8 @@ EXIT_INTERRUPTED = 130
 _OPTIONS = {"campaign_id": "CAMPAIGN", "source_id": "--source", "annotator": "--annotator"}
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Holds an output folder for this process, as `isocost run` does.
-
-    Raises:
-        FailedPreconditionError: where another process holds it.
-    """
-    with (out / "state" / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedPreconditionError(
-                f"another isocost process is running in {out}; wait for it or end it (for several annotators at once, "
-                "let `isocost serve budget` serve the campaign, and give each --address)",
-                field="--out",
-            ) from None
-        yield
-
-
-@asynccontextmanager
-async def _open(
-    out: Path | None, address: str | None, channel: ChannelSettings
-) -> AsyncIterator[tuple[BudgetClient, QueueClient]]:
-    if (out is None) == (address is None):
-        raise InvalidArgumentError("--out", "give either --out DIR or --address HOST:PORT")
-    if address is not None:
-        async with BudgetClient(address, channel=channel) as budget, QueueClient(address, channel=channel) as queue:
-            yield budget, queue
-        return
-    assert out is not None
-    database = state_database(out)
-    from isocost.budget.service import BudgetService  # noqa: PLC0415 - only for a local folder
-    from isocost.budget.settings import BudgetSettings  # noqa: PLC0415
-    from isocost.core.grpc_server import ServiceHost  # noqa: PLC0415
-
-    with _locked(out):
-        service = BudgetService(BudgetSettings(database_url=f"sqlite:///{database}"))
-        async with (
-            ServiceHost(service, "127.0.0.1:0") as host,
-            BudgetClient(host.address) as budget,
-            QueueClient(host.address) as queue,
-        ):
-            yield budget, queue
-
-
-async def _campaign_id(budget: BudgetClient, named: str | None) -> str:
-    """The named campaign, or the only one.
+async def _campaign_id(budget: BudgetClient, queue: QueueClient, named: str | None, annotator: str) -> str:
+    """The named campaign, or the only one; for an annotator's token, the only one that asks for labels.
 
     Raises:
         InvalidArgumentError: where there is no such campaign, or none is named and there is not exactly one to be seen.
@@ -93,12 +43,10 @@ async def _campaign_id(budget: BudgetClient, named: str | None) -> str:
     try:
         campaign_ids = [campaign.campaign_id for campaign in await budget.list_campaigns()]
     except PermissionDeniedError:
-        if named is None:
-            raise InvalidArgumentError(
-                "CAMPAIGN", "not given, and this token may not list campaigns; name the one to answer for"
-            ) from None
-        return named
-    listed = ", ".join(campaign_ids) or "none; there is no campaign"
+        if named is not None:
+            return named
+        campaign_ids = list(dict.fromkeys(found.campaign_id for found in await queue.list_queues(annotator)))
+    listed = ", ".join(campaign_ids) or "none; there is no campaign that asks for labels"
     if named is None:
         if len(campaign_ids) != 1:
             raise InvalidArgumentError("CAMPAIGN", f"not given; name one of {listed}")
@@ -106,20 +54,6 @@ async def _campaign_id(budget: BudgetClient, named: str | None) -> str:
     if named not in campaign_ids:
         raise InvalidArgumentError("CAMPAIGN", f"there is no campaign {named!r}; name one of {listed}")
     return named
-
-
-def _annotator(named: str | None, token: str) -> str:
-    """Who answers: as named, else as the token says, else the user of this machine.
-
-    Raises:
-        InvalidArgumentError: where nobody can be told.
-    """
-    if named is not None or token:
-        return named or ""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise InvalidArgumentError("--annotator", "not given, and this user has no name; give one") from None
 
 
 async def _free_own(budget: BudgetClient, queue: QueueClient, seat: Seat) -> None:
@@ -148,9 +82,9 @@ def annotate(
 
     async def work() -> End | None:
         loop = asyncio.get_running_loop()
-        async with _open(out, address, channel) as (budget, queue):
-            who = _annotator(annotator, channel.token if out is None else "")
-            seat = Seat(await _campaign_id(budget, campaign), source, who, batch)
+        async with open_queue(out, address, channel) as (budget, queue):
+            who = annotator_name(annotator, channel.token if out is None else "")
+            seat = Seat(await _campaign_id(budget, queue, campaign, who), source, who, batch)
             if out is not None:
                 await _free_own(budget, queue, seat)
             with Keyboard() as keyboard:

@@ -23,7 +23,7 @@ from isocost.cli.connection import (
 from isocost.cli.console import console
 from isocost.client import BudgetClient
 from isocost.client.export import write_table
-from isocost.client.table import AUDIT, CONSENSUS, ITEMS, LABELS, LEDGER, ORDERS
+from isocost.client.table import AUDIT, CONSENSUS, ITEMS, LEDGER, ORDERS, labels_table
 from isocost.core.errors import InvalidArgumentError
 
 __all__ = ["Kind", "export"]
@@ -46,7 +46,8 @@ async def _write(budget: BudgetClient, kind: Kind, campaign_id: str, source_id: 
         case Kind.ITEMS:
             return await write_table(file, ITEMS, budget.items(campaign_id))
         case Kind.LABELS:
-            return await write_table(file, LABELS, budget.labels(campaign_id, source_id=source_id))
+            choices = (await budget.get_campaign(campaign_id)).campaign.task.choices
+            return await write_table(file, labels_table(choices), budget.labels(campaign_id, source_id=source_id))
         case Kind.LEDGER:
             return await write_table(file, LEDGER, budget.ledger(campaign_id))
         case Kind.CONSENSUS:
@@ -60,7 +61,7 @@ async def _write(budget: BudgetClient, kind: Kind, campaign_id: str, source_id: 
 def export(
     kind: Annotated[Kind, typer.Argument(help="What to export.", show_default=False)],
     campaign: Annotated[str, typer.Option(help="Campaign id.")],
-    file: Annotated[Path, typer.Option(help="File to write; .parquet or .jsonl tells the format.")],
+    file: Annotated[Path, typer.Option(help="File to write; .parquet, .jsonl or .csv tells the format.")],
     source: Annotated[str, typer.Option(help="Only this source's labels; the consensus needs it.")] = "",
     out: OutOption = None,
     address: AddressOption = None,

@@ -17,7 +17,9 @@ _Record = TypeVar("_Record")
 
 
 def write_table(path: Path, table: Table[_Record], records: Iterable[_Record]) -> int:
-    """Writes a stream as JSON lines (.jsonl) or Parquet (.parquet), by the path's suffix; returns the number of rows.
+    """Writes a stream as JSON lines (.jsonl), Parquet (.parquet) or CSV (.csv), by the path's suffix.
+
+    Returns the number of rows.
 
     Only a batch of rows is in memory at a time, and the file is whole or not there.
 
