@@ -88,9 +88,9 @@ class Deployment:
             for path in sorted(self._folder.glob("*.log")):
                 error.add_note(f"--- {path.name}\n{path.read_text(errors='replace')[-_LOG_TAIL_CHARS:]}")
 
-    def address(self, name: str) -> str:
-        """Where a container's gRPC server listens."""
-        return f"{LOOPBACK}:{self._ports[self._containers[name].ports['grpc']]}"
+    def address(self, name: str, port: str = "grpc") -> str:
+        """Where a container listens, by the name of the port."""
+        return f"{LOOPBACK}:{self._ports[self._containers[name].ports[port]]}"
 
     def secret_file(self, secret: str, key: str) -> Path:
         """A key of a Secret, as a pod would mount it."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 import subprocess
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,20 @@ async def _check_strangers_are_refused(deployment: Deployment) -> None:
             await trainer.get_run("run")
 
 
+def _read_page(deployment: Deployment, token: str) -> str:
+    """The campaign's page, as a browser gets it after the sign-in."""
+    context = ssl.create_default_context(cafile=deployment.secret_file("isocost-client-tls", "ca.crt"))
+    # The certificate has the name of the Service.
+    context.check_hostname = False
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor()
+    )
+    form = urllib.parse.urlencode({"secret": token, "next": "/campaigns/microworld"}).encode()
+    with opener.open(f"https://{deployment.address(BUDGET, 'web')}/sign-in", form, timeout=60) as answer:
+        page: str = answer.read().decode()
+    return page
+
+
 def test_a_campaign_through_the_containers(folder: Path, database_url: str) -> None:
     made = issue_certificates(render("cpu-dev with all"))
     made["isocost-database"] = {"url": database_url}
@@ -134,6 +151,9 @@ def test_a_campaign_through_the_containers(folder: Path, database_url: str) -> N
         assert proof.returncode == 0, proof.stdout + proof.stderr
         assert "proved  1 campaign" in proof.stdout
 
+        page = _read_page(deployment, token.stdout.strip())
+        assert "campaign finished" in page
+        assert "<svg" in page
         asyncio.run(_check_strangers_are_refused(deployment))
 
         assert deployment.stop() == dict.fromkeys((VLLM, BUDGET, LABELER, TRAINER), 0)

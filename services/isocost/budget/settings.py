@@ -17,6 +17,9 @@ class BudgetSettings(BaseSettings):
     """SQLAlchemy URL of the database: `sqlite:///FILE` or `postgresql://...`; made and migrated at start."""
     address: str = "127.0.0.1:7601"
     """Host and port that the service listens on; port 0 picks a free one."""
+    web_address: str = ""
+    """Host and port of the page on which people label and owners follow campaigns, for example `127.0.0.1:7611`; ""
+    serves none. Beyond loopback it needs a certificate and tokens, as the service does."""
     busy_timeout_seconds: float = Field(default=30.0, gt=0)
     """How long a transaction waits for another process's lock on a SQLite file before it gives up as UNAVAILABLE."""
     reader_threads: int = Field(default=4, ge=1, le=64)

@@ -112,7 +112,8 @@ def call_metadata(address: str, settings: ChannelSettings) -> tuple[tuple[str, s
     """
     if not settings.token:
         return ()
-    if not (settings.is_encrypted or settings.insecure or is_loopback(address.rpartition(":")[0])):
+    is_local = address.startswith("unix:") or is_loopback(address.rpartition(":")[0])
+    if not (settings.is_encrypted or settings.insecure or is_local):
         raise InvalidArgumentError(
             "token",
             f"would travel unencrypted to {address}; use TLS (tls or ca_path), or insecure on a trusted network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
@@ -86,8 +87,13 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.aio)
         self.address = ""
 
-    async def start(self, address: str, service_names: Iterable[str]) -> str:
+    async def start(self, address: str, service_names: Iterable[str], *, socket_path: Path | None = None) -> str:
         """Binds to `host:port` (port 0 picks a free one), reports SERVING, returns the bound address.
+
+        Args:
+            address: `host:port`.
+            service_names: Full names of the services, for health and reflection.
+            socket_path: A Unix socket to listen on as well, unencrypted: for callers of this process.
 
         Raises:
             InvalidArgumentError: where the address is taken, or a file of the TLS settings cannot be used.
@@ -102,6 +108,8 @@ class GrpcServer:
                 port = self.aio.add_secure_port(address, credentials)
             else:
                 port = self.aio.add_insecure_port(address)
+            if socket_path is not None:
+                self.aio.add_insecure_port(f"unix:{socket_path}")
         except RuntimeError:
             raise InvalidArgumentError(
                 "address", f"{address} cannot be listened on; give a free port of this machine as HOST:PORT"
@@ -157,6 +165,8 @@ class ServiceHost:
         settings: The server's.
         metrics: Where calls, and what the service counts, are shown.
         tracing: Where calls are traced.
+        socket_path: A Unix socket to listen on as well, unencrypted but with the same access: for callers of this
+            process that have no client certificate. Who can reach its folder can reach the service.
     """
 
     def __init__(
@@ -167,7 +177,9 @@ class ServiceHost:
         *,
         metrics: MetricsServer | None = None,
         tracing: Tracing | None = None,
+        socket_path: Path | None = None,
     ) -> None:
+        self._socket_path = socket_path
         self._service = service
         self._address = address
         self._settings = settings or _EMBEDDED
@@ -189,7 +201,7 @@ class ServiceHost:
                     self._metrics.add(collector)
                     stack.callback(self._metrics.remove, collector)
             names = getattr(self._service, "SERVICE_NAMES", (self._service.SERVICE_NAME,))
-            self.address = await server.start(self._address, names)
+            self.address = await server.start(self._address, names, socket_path=self._socket_path)
             self._server = server
             self._stack = stack.pop_all()
         return self

@@ -80,7 +80,13 @@ def read_server_settings() -> ServerSettings:
 
 
 def check_exposure(
-    name: str, host: str, settings: ServerSettings, *, requires_tokens: bool | None, insecure: bool
+    name: str,
+    host: str,
+    settings: ServerSettings,
+    *,
+    requires_tokens: bool | None,
+    insecure: bool,
+    field: str = "--host",
 ) -> None:
     """Refuses to listen where strangers could call.
 
@@ -91,6 +97,7 @@ def check_exposure(
         requires_tokens: Whether callers need a token; None for a service that keeps none, whose callers need a
             certificate instead.
         insecure: Whether the user takes the risk.
+        field: What the host was given by, for the message.
 
     Raises:
         InvalidArgumentError: where the host is not loopback, and calls are not both encrypted and authenticated.
@@ -106,7 +113,7 @@ def check_exposure(
         missing.append("tokens (ISOCOST_BUDGET_REQUIRE_TOKENS=true)")
     if missing:
         raise InvalidArgumentError(
-            "--host",
+            field,
             f"{host!r} is not loopback: the {name} needs {' and '.join(missing)}, "
             "or --insecure where everyone who can reach it is trusted",
         )

@@ -12,7 +12,7 @@ import structlog
 from isocost.core.errors import InvalidArgumentError
 from isocost.core.server_settings import SERVER_ENVIRONMENT, ServerSettings
 
-__all__ = ["server_credentials"]
+__all__ = ["page_context", "server_credentials"]
 
 _log = structlog.get_logger(__name__)
 
@@ -93,3 +93,21 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials:
         certificates.read_changed,
         require_client_authentication=settings.client_ca_path is not None,
     )
+
+
+def page_context(settings: ServerSettings, context: ssl.SSLContext | None = None) -> ssl.SSLContext:
+    """The certificate of a server whose settings name one, for pages that browsers open.
+
+    Args:
+        settings: With `certificate_path` and `key_path`.
+        context: One to put the files into once more, as they may have been renewed; None for a new one.
+
+    Raises:
+        InvalidArgumentError: names the file that cannot be read, or is not what it should be.
+    """
+    # Both files are tried apart from the context in use: it is never left with half of them.
+    _Certificates(settings).read_first()
+    assert settings.certificate_path is not None
+    context = context or ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.certificate_path, settings.key_path, password="")
+    return context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from isocost.report.weak_table import weak_source_rows
 from isocost.resources.campaign import EntryKind
 from isocost.resources.observation import Evaluation
 
-__all__ = ["REPORT_FILES", "write_report"]
+__all__ = ["REPORT_FILES", "page_environment", "page_parts", "write_report"]
 
 #: What `write_report` writes.
 REPORT_FILES = ("report.html", "result.json", "observations.parquet", "ledger.parquet")
@@ -44,12 +45,8 @@ def _spending_rows(evidence: Evidence) -> Iterable[dict[str, object]]:
         }
 
 
-def write_report(evidence: Evidence, out: Path) -> list[Path]:
-    """Writes report.html, result.json, observations.parquet and ledger.parquet; returns their paths.
-
-    Each file is whole or not there: it is written beside its place and moved.
-    """
-    out.mkdir(parents=True, exist_ok=True)
+def page_environment() -> jinja2.Environment:
+    """The templates of a campaign's pages: the report, and its parts `frontier.html.j2` and `plans.html.j2`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("isocost.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -57,31 +54,49 @@ def write_report(evidence: Evidence, out: Path) -> list[Path]:
     environment.filters["interval"] = _interval
     environment.filters["decision"] = decision_words
     environment.filters["regime"] = regime_words
+    return environment
+
+
+def page_parts(evidence: Evidence) -> dict[str, Any]:
+    """What the templates of the frontier and of the plans show."""
     last_plan = evidence.plans[-1] if evidence.plans else None
     explanation = last_plan.explanation if last_plan else None
-    html = environment.get_template("report.html.j2").render(
-        evidence=evidence,
-        campaign=evidence.status.campaign,
-        balance=evidence.status.balance,
-        shipped=evidence.shipped,
-        shipped_point=evidence.shipped_point,
-        spending=list(_spending_rows(evidence)),
-        weak_rows=weak_source_rows(evidence),
-        explanation=explanation,
-        line=line_rows(last_plan) if last_plan else [],
-        tranches=tranche_rows(last_plan) if last_plan else [],
-        plan_sources=source_rows(last_plan) if last_plan else [],
-        released=Money(
-            sum(entry.amount.micros for entry in evidence.entries if entry.kind is EntryKind.RELEASE),
-            evidence.status.balance.budget.currency_code,
-        ),
+    return {
+        "evidence": evidence,
+        "shipped": evidence.shipped,
+        "shipped_point": evidence.shipped_point,
+        "explanation": explanation,
+        "line": line_rows(last_plan) if last_plan else [],
+        "tranches": tranche_rows(last_plan) if last_plan else [],
+        "plan_sources": source_rows(last_plan) if last_plan else [],
         # The charts are our own SVG; everything else is escaped.
-        charts={
-            "mix": Markup(mix_svg(evidence)),
-            "frontier": Markup(frontier_svg(evidence)),
-            "spending": Markup(spending_svg(evidence)),
-            "line": Markup(line_svg(explanation)) if explanation and explanation.line else "",
-        },
+        "frontier_chart": Markup(frontier_svg(evidence)),
+        "line_chart": Markup(line_svg(explanation)) if explanation and explanation.line else "",
+    }
+
+
+def write_report(evidence: Evidence, out: Path) -> list[Path]:
+    """Writes report.html, result.json, observations.parquet and ledger.parquet; returns their paths.
+
+    Each file is whole or not there: it is written beside its place and moved.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    html = (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            **page_parts(evidence),
+            campaign=evidence.status.campaign,
+            balance=evidence.status.balance,
+            spending=list(_spending_rows(evidence)),
+            weak_rows=weak_source_rows(evidence),
+            released=Money(
+                sum(entry.amount.micros for entry in evidence.entries if entry.kind is EntryKind.RELEASE),
+                evidence.status.balance.budget.currency_code,
+            ),
+            mix_chart=Markup(mix_svg(evidence)),
+            spending_chart=Markup(spending_svg(evidence)),
+        )
     )
     content = json.dumps(result(evidence), indent=2, ensure_ascii=False) + "\n"
     frames = {"observations.parquet": observations_frame(evidence), "ledger.parquet": ledger_frame(evidence)}

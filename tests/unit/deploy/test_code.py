@@ -20,6 +20,7 @@ from isocost.budget.settings import BudgetSettings
 from isocost.cli import connection
 from isocost.cli.app import app
 from isocost.cli.commands.serve import PORTS, ServiceName
+from isocost.cli.commands.web import WEB_PORT
 from isocost.core.environment import read_environment
 from isocost.core.server_settings import (
     SERVER_ENVIRONMENT,
@@ -115,6 +116,9 @@ def test_the_services_take_the_values(templates: list[Pod], monkeypatch: pytest.
         host = _parsed(container.command)["host"]
         check_exposure(name, host, server, requires_tokens=tokens, insecure=_parsed(container.command)["insecure"])
         check_metrics_exposure(server)
+        if isinstance(settings, BudgetSettings):
+            web_host = settings.web_address.rpartition(":")[0]
+            check_exposure("page", web_host, server, requires_tokens=tokens, insecure=False)
         assert server.uses_tls
         assert not _parsed(container.command)["insecure"]
     assert found == _SERVED.keys()
@@ -127,7 +131,9 @@ def test_ports_are_the_codes(templates: list[Pod]) -> None:
             continue
         port = _parsed(container.command)["port"] or PORTS[ServiceName(served)]
         metrics = container.env["ISOCOST_SERVER_METRICS_ADDRESS"].rpartition(":")[2]
-        assert container.ports == {"grpc": port, "metrics": int(metrics)}
+        web = container.env.get("ISOCOST_BUDGET_WEB_ADDRESS", "").rpartition(":")[2]
+        assert container.ports == {"grpc": port, "metrics": int(metrics), **({"web": int(web)} if web else {})}
+        assert (served == "budget") == (web == str(WEB_PORT))
         # The manifests keep the code's own ports, so that its documentation is right about them.
         assert port == PORTS[ServiceName(served)]
         for probe in container.probes.values():

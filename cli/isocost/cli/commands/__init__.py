@@ -16,6 +16,7 @@ from isocost.cli.commands.serve import serve
 from isocost.cli.commands.status import status
 from isocost.cli.commands.sweep import sweep
 from isocost.cli.commands.token import token
+from isocost.cli.commands.web import web
 
 __all__ = [
     "annotate",
@@ -34,4 +35,5 @@ __all__ = [
     "status",
     "sweep",
     "token",
+    "web",
 ]

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import AsyncIterator
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -61,8 +64,40 @@ def _service(name: ServiceName) -> tuple[Service, bool | None]:
     return TrainerService(read_environment(TrainerSettings)), None
 
 
-async def _run(name: str, services: dict[str, tuple[Service, str]], settings: ServerSettings) -> None:
-    """Serves until a signal; services by their names, each with its address."""
+def _web_address(settings: ServerSettings, *, requires_tokens: bool | None, insecure: bool) -> str:
+    """Where the budget service's page is to be served; "" for nowhere.
+
+    Raises:
+        InvalidArgumentError: where strangers could open it.
+    """
+    from isocost.budget.settings import BudgetSettings  # noqa: PLC0415
+
+    address = read_environment(BudgetSettings).web_address
+    if not address:
+        return ""
+    name, (host, _, port) = "ISOCOST_BUDGET_WEB_ADDRESS", address.rpartition(":")
+    if not host or not port:
+        raise InvalidArgumentError(name, f"{address!r} is not HOST:PORT; give for example 127.0.0.1:7611")
+    check_exposure("page", host, settings, requires_tokens=requires_tokens, insecure=insecure, field=name)
+    return address
+
+
+@contextlib.asynccontextmanager
+async def _page(web_address: str, socket_path: Path, settings: ServerSettings) -> AsyncIterator[None]:
+    """Serves the page in front of the budget service of this process."""
+    from isocost.core.channel import ChannelSettings  # noqa: PLC0415
+    from isocost.web.server import WebServer  # noqa: PLC0415 - an extra
+    from isocost.web.visit import BudgetAddress  # noqa: PLC0415
+
+    async with WebServer(web_address, BudgetAddress(f"unix:{socket_path}", ChannelSettings()), settings) as page:
+        console.print(f"the page is at {page.url}")
+        yield
+
+
+async def _run(
+    name: str, services: dict[str, tuple[Service, str]], settings: ServerSettings, *, web_address: str
+) -> None:
+    """Serves until a signal; services by their names, each with its address, and the budget service's page."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -77,10 +112,23 @@ async def _run(name: str, services: dict[str, tuple[Service, str]], settings: Se
             metrics = stack.enter_context(MetricsServer(settings))
             console.print(f"metrics on {metrics.address}")
         hosts = []
+        # The page calls the service as any client does, but has no certificate of a client to show.
+        folder = stack.enter_context(TemporaryDirectory(prefix="isocost-"))
+        socket_path = Path(folder) / "budget.sock"
         for service_name, (service, address) in services.items():
-            host = ServiceHost(service, address, settings, metrics=metrics, tracing=tracing)
+            with_page = web_address and service_name == ServiceName.BUDGET
+            host = ServiceHost(
+                service,
+                address,
+                settings,
+                metrics=metrics,
+                tracing=tracing,
+                socket_path=socket_path if with_page else None,
+            )
             hosts.append(await stack.enter_async_context(host))
             console.print(f"{service_name} listens on {host.address}")
+        if web_address:
+            await stack.enter_async_context(_page(web_address, socket_path, settings))
         await stop.wait()
         console.print("stopping")
         # All at once: each may take its whole time to drain.
@@ -102,9 +150,13 @@ def serve(
     settings = read_server_settings()
     check_metrics_exposure(settings)
     services = {}
+    web_address = ""
     for name in names:
         made, requires_tokens = _service(name)
+        if name is ServiceName.BUDGET:
+            web_address = _web_address(settings, requires_tokens=requires_tokens, insecure=insecure)
         check_exposure(name.value, host, settings, requires_tokens=requires_tokens, insecure=insecure)
         services[name.value] = (made, f"{host}:{PORTS[name] if port is None else port}")
     configure_logs(sys.stderr, level=settings.log_level)
-    asyncio.run(_run("isocost" if service is ServiceName.ALL else f"isocost-{service.value}", services, settings))
+    process = "isocost" if service is ServiceName.ALL else f"isocost-{service.value}"
+    asyncio.run(_run(process, services, settings, web_address=web_address))

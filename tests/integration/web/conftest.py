@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.integration.web.site import Site, browser
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """A page whose visitors need tokens. Sockets have short paths, so not in the test's own folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder), require_tokens=True)
+        await site.start()
+        yield site
+        await site.stop()
+
+
+@pytest.fixture
+async def open_site() -> AsyncIterator[Site]:
+    """A page whose visitors only say their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder), require_tokens=False)
+        await site.start()
+        yield site
+        await site.stop()
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser() as found:
+        yield found
