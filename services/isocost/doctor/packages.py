@@ -40,6 +40,8 @@ _PURPOSES = {
     "trainer": "training runs",
     "quantization": "4-bit base weights on CUDA",
     "report": "reports, Parquet files and charts",
+    "web": "the page of annotators and owners",
+    "label-studio": "the sync with Label Studio",
     "hub": "data sets from the Hugging Face hub",
     "ray": "bulk labelling and runs on many machines",
     "vllm": "vLLM (without it the labeler runs models in its own process, which is slower)",
