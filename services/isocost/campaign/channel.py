@@ -112,19 +112,19 @@ class _Queue:
     """People answer the order itself, at the budget service: there is nothing to read, and nothing to hand over.
 
     Args:
-        command: What a person at this machine answers with.
+        terminal, browser: What people at this machine answer with.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = shlex.join(command)
+    def __init__(self, terminal: Sequence[str], browser: Sequence[str]) -> None:
+        self._terminal, self._browser = shlex.join(terminal), shlex.join(browser)
 
     def answers(self, items: Sequence[Item]) -> list[Label]:  # noqa: ARG002
         return []
 
     def ask(self, items: Sequence[Item]) -> str:
         return (
-            f"{len(items)} human labels are awaited: answer them with `{self._command}` (or through any client of the "
-            "human queue), then repeat `isocost run`"
+            f"{len(items)} human labels are awaited: answer them in the terminal (`{self._terminal}`), in a browser "
+            f"(`{self._browser}`) or through any client of the human queue, then repeat `isocost run`"
         )
 
 
@@ -138,7 +138,8 @@ def open_channel(config: CampaignConfig, human: HumanSource, gold: Mapping[str, 
         out: The campaign's output folder, for files that people fill in.
     """
     if isinstance(human.channel, QueueChannel):
-        return _Queue(["isocost", "annotate", "--out", str(out), config.campaign, "--source", human.name])
+        annotate = ["isocost", "annotate", "--out", str(out), config.campaign, "--source", human.name]
+        return _Queue(annotate, ["isocost", "web", "--out", str(out)])
     task = config.task.task()
     is_reference = human == config.human
     if isinstance(human.channel, FileChannel):

@@ -133,9 +133,10 @@ def test_the_queue_hands_nothing_over_and_names_the_command_that_answers(tmp_pat
     out = tmp_path / "a folder"
     experts, crowd = [open_channel(config, human, {}, out) for human in config.humans]
     assert experts.answers(ITEMS) == []
-    assert f"2 human labels are awaited: answer them with `isocost annotate --out '{out}' c --source human`" in (
-        experts.ask(ITEMS[:2])
-    )
+    asked = experts.ask(ITEMS[:2])
+    assert "2 human labels are awaited" in asked
+    assert f"`isocost annotate --out '{out}' c --source human`" in asked
+    assert f"`isocost web --out '{out}'`" in asked
     assert "c --source crowd`" in crowd.ask(ITEMS)
     # Nothing is written that people would fill in.
     assert not out.exists()
