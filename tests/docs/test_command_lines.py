@@ -18,7 +18,7 @@ from tests.docs.page import ROOT, pages, read_blocks
 from tests.unit.deploy.manifests import kustomize, render
 
 #: Folders of the repository that commands read from; what they write is in `runs` or where the reader is.
-_FOLDERS = ("docs", "deploy", "services", "tests", "scripts", "bench", "requirements")
+_FOLDERS = ("docs", "deploy", "services", "tests", "scripts", "requirements")
 _CLI: Any = typer.main.get_command(app)
 
 

@@ -25,14 +25,13 @@ from isocost.core.errors import (
     from_rpc_error,
 )
 from isocost.core.logs import configure_logs
+from tests.refusals import refusal_of
 from tests.unit.core.conftest import Serve
 from tests.unit.core.echo import KINDS, EchoService, call, call_bytes
 
 
 async def refusal(channel: grpc.aio.Channel, method: str, text: str, **options: Any) -> IsocostError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(channel, method, text, **options)
-    return from_rpc_error(caught.value)
+    return from_rpc_error(await refusal_of(lambda: call(channel, method, text, **options)))
 
 
 @pytest.mark.parametrize("method", KINDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ def test_a_task_of_ones_own_is_a_short_file(tmp_path: Path) -> None:
 
 def test_the_examples_of_the_documentation_are_whole(tmp_path: Path) -> None:
     text = (Path(__file__).parents[4] / "docs" / "tasks.md").read_text(encoding="utf-8")
-    blocks = [textwrap.dedent(block) for block in re.findall(r"\n\n((?:    .*\n)+)", text)]
-    examples = [block for block in blocks if block.startswith("name:")]
+    examples = re.findall(r"```yaml\n(name:.*?)```", text, re.DOTALL)
     assert len(examples) == 2
     for example in examples:
         path = tmp_path / "task.yaml"
