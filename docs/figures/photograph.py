@@ -1,4 +1,4 @@
-"""Takes a picture of a page of `isocost web`: python docs/figures/photograph.py OUT PATH FILE.png, as docs/web.md shows them.
+"""Takes a picture of a page of `isocost web` for docs/web.md: python docs/figures/photograph.py OUT PATH FILE.png
 
 OUT is a folder of `isocost run`, PATH a page such as /campaigns/microworld. It needs Chromium and playwright.
 """
@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 
 def photograph(out: str, path: str, file: str) -> None:
-    """Serves the folder, signs in as ann, and stores what a window of 1,000 x 760 pixels shows, without its empty end."""
+    """Serves the folder, signs in as ann, and stores what a window of 1,000 x 760 pixels shows, but its empty end."""
     server = subprocess.Popen(["isocost", "web", "--out", out, "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     url = server.stdout.readline().split()[-1]
