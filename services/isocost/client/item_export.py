@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from isocost.client.table_file import check_suffix, open_table_file
 from isocost.core.errors import InvalidArgumentError, IsocostError
 from isocost.core.ids import new_id
 from isocost.resources.queue import Lease
-from isocost.resources.task import Task
+from isocost.resources.task import Item, Task
 
 __all__ = ["ExportedItems", "export_items"]
 
@@ -96,4 +96,12 @@ def _write(path: Path, leased: Sequence[LeasedItems]) -> None:
             assert part.lease is not None
             assert part.task is not None
             for item in part.items:
-                file.add(QueueRow(item, part.task.choices, part.lease.lease_id, part.lease.annotator))
+                row = QueueRow(_in_order(item, part.task), part.task.choices, part.lease.lease_id, part.lease.annotator)
+                file.add(row)
+
+
+def _in_order(item: Item, task: Task) -> Item:
+    """The item with its texts as the question shows them, then the others by name: the wire keeps no sequence."""
+    shown = {name: place for place, name in enumerate(task.fields)}
+    names = sorted(item.fields, key=lambda name: (shown.get(name, len(shown)), name))
+    return replace(item, fields={name: item.fields[name] for name in names})

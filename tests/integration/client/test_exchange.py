@@ -32,10 +32,10 @@ from isocost.core.caller import Role
 from isocost.core.errors import InvalidArgumentError, UnavailableError
 from isocost.core.grpc_server import ServiceHost
 from isocost.core.money import Money
-from isocost.resources.campaign import LedgerEntry
+from isocost.resources.campaign import Campaign, LedgerEntry
 from isocost.resources.label import Label, Purpose
 from isocost.resources.queue import LeaseState
-from isocost.resources.task import Source, SourceKind
+from isocost.resources.task import Item, Source, SourceKind, Task
 from tests.integration.client.running import TASK, Running
 from tests.integration.client.served import environment, serve_budget
 
@@ -137,6 +137,19 @@ async def test_a_file_goes_out_and_comes_back(running: Running, tmp_path: Path, 
         assert counts(await AnswerImport(budget, queue, "c", "human", path).run()) == (6, 6, 0, 0)
         assert await settled(budget) == N_ITEMS * PRICE
         assert Counter(choice for choice, _ in (await stored(budget)).values()) == {0: 6, 1: 6}
+
+
+async def test_texts_stand_as_the_question_shows_them(running: Running, tmp_path: Path) -> None:
+    task = Task("order", "{zebra} or {ant}?", ("no", "yes"))
+    fields = {"bee": "not shown", "ant": "a", "zebra": "z", "Adder": "not shown"}
+    async with BudgetClient(running.address) as budget, QueueClient(running.address) as queue:
+        await budget.create_campaign("r1", Campaign("o", task, budget=Money.parse("5"), strong_model="m"))
+        await budget.create_source("r2", "o", Source("human", SourceKind.HUMAN, unit_price=Money.parse("0.5")))
+        await budget.add_items("r3", "o", [Item("i", fields)])
+        await budget.create_order("r4", "o", "human", Purpose.TRAINING, 1)
+        await export_items(queue, tmp_path / "o.csv", "o", "human", "ann", 9, duration=timedelta(hours=1))
+    header = (tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header.split(",")[-4:] == ["fields.zebra", "fields.ant", "fields.Adder", "fields.bee"]
 
 
 async def test_an_import_that_is_cut_off_is_repeated_and_pays_nothing_twice(running: Running, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_file_goes_out_and_in_with_words_about_both(run: Any) -> None:
     assert code == 0
     assert "3 items to ann until 20" in said
     assert "put '[no]' or 'yes' into the column label" in said
-    assert "isocost queue import items.csv --campaign c --source human" in said
+    assert "isocost queue import items.csv --campaign c --source human --" in said
     fill(label=["yes", "[no]", None])
     code, said = run("import", "items.csv", "--campaign", "c")
     assert code == 0

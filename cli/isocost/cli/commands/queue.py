@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -90,7 +91,9 @@ def export(
     choices = " or ".join(repr(choice.strip()) for choice in exported.task.choices)
     console.print(f"[dim]leased[/]   {exported.n_items:,} items to {escape(lease.annotator)}{until}")
     console.print(f"[dim]written[/]  {escape(str(file))}; put {escape(choices)} into the column label, then")
-    console.print(f"         isocost queue import {escape(str(file))} --campaign {escape(campaign)} --source {source}")
+    where = ["--out", str(out)] if out is not None else ["--address", str(address)]
+    words = ["isocost", "queue", "import", str(file), "--campaign", campaign, "--source", source, *where]
+    console.print(f"         {escape(shlex.join(words))}", soft_wrap=True)
 
 
 @queue.command("import")
