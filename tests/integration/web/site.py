@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from isocost.budget.database import Database
 from isocost.budget.service import BudgetService
@@ -25,6 +25,10 @@ from isocost.resources.label import LabelledItem
 from isocost.resources.task import Item as PoolItem
 from isocost.web.server import WebServer
 from isocost.web.visit import BudgetAddress
+
+#: How long a page may take, on a machine with other work; nothing waits so long where all is well.
+_TIMEOUT_MS = 60_000
+expect.set_options(timeout=_TIMEOUT_MS)
 
 TASK = Task("reviews", "Review: {text}\nIs this review positive? Answer:", choices=(" no", " yes"))
 PRICE = Money.parse("0.50")
@@ -165,5 +169,5 @@ async def browser() -> AsyncIterator[Browser]:
 
 async def visitor(site: Site, chromium: Browser, **options: Any) -> Visitor:
     context = await chromium.new_context(viewport={"width": 1200, "height": 900}, **options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_TIMEOUT_MS)
     return Visitor(site, context)

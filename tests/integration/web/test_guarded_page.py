@@ -236,7 +236,12 @@ async def test_a_campaign_folder_is_labelled_in_the_browser(tmp_path: Path, chro
         ("web --address 127.0.0.1:{port} --host 0.0.0.0", "", "--host: '0.0.0.0' is not loopback"),
         ("serve budget --port 0", "0.0.0.0:7611", "ISOCOST_BUDGET_WEB_ADDRESS: '0.0.0.0' is not loopback"),
         ("serve budget --port 0", "here", "ISOCOST_BUDGET_WEB_ADDRESS: 'here' is not HOST:PORT"),
-        ("serve budget --port 0", "127.0.0.1:{port}", "cannot be listened on"),
+        (
+            "serve budget --port 0",
+            "127.0.0.1:{port}",
+            "ISOCOST_BUDGET_WEB_ADDRESS: 127.0.0.1:{port} cannot be listened on",
+        ),
+        ("web --address 127.0.0.1:{port} --port {port}", "", "--port: 127.0.0.1:{port} cannot be listened on"),
     ],
 )
 async def test_what_cannot_be_served_is_said(
@@ -256,5 +261,5 @@ async def test_what_cannot_be_served_is_said(
     )
     output, _ = await process.communicate()
     assert process.returncode == 2
-    assert said in " ".join(output.decode().split())
+    assert said.format(port=port) in " ".join(output.decode().split())
     assert "Traceback" not in output.decode()

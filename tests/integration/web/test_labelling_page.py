@@ -45,7 +45,7 @@ async def _given(site: Site) -> dict[tuple[str, str], int]:
 
 
 async def _until_given(site: Site, n_labels: int) -> dict[tuple[str, str], int]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await site.labels()) < n_labels:  # noqa: ASYNC110 - the browser sends on its own
             await asyncio.sleep(0.05)
     return await _given(site)

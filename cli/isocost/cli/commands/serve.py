@@ -38,6 +38,7 @@ class ServiceName(StrEnum):
     ALL = "all"
 
 
+_WEB_ADDRESS = "ISOCOST_BUDGET_WEB_ADDRESS"
 #: Ports of the services, where no other is given.
 PORTS = {ServiceName.BUDGET: 7601, ServiceName.LABELER: 7602, ServiceName.TRAINER: 7603}
 
@@ -75,10 +76,10 @@ def _web_address(settings: ServerSettings, *, requires_tokens: bool | None, inse
     address = read_environment(BudgetSettings).web_address
     if not address:
         return ""
-    name, (host, _, port) = "ISOCOST_BUDGET_WEB_ADDRESS", address.rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port:
-        raise InvalidArgumentError(name, f"{address!r} is not HOST:PORT; give for example 127.0.0.1:7611")
-    check_exposure("page", host, settings, requires_tokens=requires_tokens, insecure=insecure, field=name)
+        raise InvalidArgumentError(_WEB_ADDRESS, f"{address!r} is not HOST:PORT; give for example 127.0.0.1:7611")
+    check_exposure("page", host, settings, requires_tokens=requires_tokens, insecure=insecure, field=_WEB_ADDRESS)
     return address
 
 
@@ -89,7 +90,12 @@ async def _page(web_address: str, socket_path: Path, settings: ServerSettings) -
     from isocost.web.server import WebServer  # noqa: PLC0415 - an extra
     from isocost.web.visit import BudgetAddress  # noqa: PLC0415
 
-    async with WebServer(web_address, BudgetAddress(f"unix:{socket_path}", ChannelSettings()), settings) as page:
+    async with contextlib.AsyncExitStack() as stack:
+        budget = BudgetAddress(f"unix:{socket_path}", ChannelSettings())
+        try:
+            page = await stack.enter_async_context(WebServer(web_address, budget, settings))
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(_WEB_ADDRESS, error.message) if error.field == "web_address" else error from None
         console.print(f"the page is at {page.url}")
         yield
 

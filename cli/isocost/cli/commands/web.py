@@ -63,7 +63,10 @@ def web(
                 budget = BudgetAddress(address, channel_settings("", ca_file, cert_file, key_file))
             with_tokens = await requires_tokens(budget)
             check_exposure("page", host, settings, requires_tokens=with_tokens, insecure=insecure)
-            page = await stack.enter_async_context(WebServer(f"{host}:{port}", budget, settings))
+            try:
+                page = await stack.enter_async_context(WebServer(f"{host}:{port}", budget, settings))
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError("--port", error.message) if error.field == "web_address" else error from None
             console.print(f"the page is at {page.url}")
             await stop.wait()
             console.print("stopping")
