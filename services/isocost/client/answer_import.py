@@ -280,6 +280,9 @@ class AnswerImport:
     async def _release(self, rows: Sequence[AnswerRow]) -> None:
         """Gives back what nobody has answered of the leases that the file names."""
         for lease_id in dict.fromkeys(row.lease_id for row in rows if row.lease_id and self._is_leased(row)):
+            if self._purse is not None and self._purse.leases[lease_id].state is not LeaseState.OPEN:
+                # It had ended before: nothing is given back now.
+                continue
             lease = await self._queue.release_lease(new_id("import"), lease_id)
             if lease.state is not LeaseState.OPEN:
                 self.tally.n_returned += lease.n_items - lease.n_answered

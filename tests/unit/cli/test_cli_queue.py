@@ -93,6 +93,9 @@ def test_a_file_goes_out_and_in_with_words_about_both(run: Any) -> None:
     assert code == 0
     assert "accepted    0  ($0.00 settled)" in said
     assert "given back  1\n" in said
+    code, said = run("import", "items.csv", "--campaign", "c", "--release")
+    assert code == 0
+    assert "given back" not in said
 
 
 def test_refused_answers_are_listed_and_are_exit_code_1(run: Any, out: Path) -> None:
