@@ -17,8 +17,9 @@ from isocost.resources.task import Source
 
 __all__ = ["LEDGER_ROWS", "Dashboard", "Evidences", "ledger_rows", "read_dashboard"]
 
-#: Entries of the ledger on one page.
+#: Entries of the ledger on one page of its own, and the newest ones on the campaign's page.
 LEDGER_ROWS = 50
+_NEWEST_ROWS = 12
 #: Campaigns whose charts are remembered.
 _REMEMBERED_MAX = 32
 
@@ -32,7 +33,6 @@ class Dashboard:
         sources: Its label sources.
         orders: Its orders, newest first.
         open_leases: Items in annotators' hands.
-        n_observations, n_plans: Runs and decisions so far.
         parts: What the templates of frontier and plans show; None before the first observation.
         entries: The newest entries of the ledger, newest first.
     """
@@ -41,8 +41,6 @@ class Dashboard:
     sources: Sequence[Source]
     orders: Sequence[Order]
     open_leases: Sequence[Lease]
-    n_observations: int
-    n_plans: int
     parts: Mapping[str, Any] | None
     entries: Sequence[LedgerEntry]
 
@@ -109,20 +107,18 @@ async def read_dashboard(budget: BudgetClient, campaign_id: str, evidences: Evid
         sources=sources,
         orders=orders[::-1],
         open_leases=[lease for lease in leases if lease.state is LeaseState.OPEN],
-        n_observations=len(observations),
-        n_plans=len(plans),
         parts=await evidences.parts(budget, campaign_id, counts) if observations else None,
-        entries=await ledger_rows(budget, campaign_id, status.n_entries + 1),
+        entries=await ledger_rows(budget, campaign_id, status.n_entries + 1, _NEWEST_ROWS),
     )
 
 
-async def ledger_rows(budget: BudgetClient, campaign_id: str, before_sequence: int) -> list[LedgerEntry]:
-    """The entries of the ledger before a sequence, newest first, as many as a page holds.
+async def ledger_rows(budget: BudgetClient, campaign_id: str, before_sequence: int, n_rows: int) -> list[LedgerEntry]:
+    """The entries of the ledger before a sequence, newest first, at most n_rows.
 
     Raises:
         NotFoundError: where there is no such campaign.
     """
-    first = max(before_sequence - 1 - LEDGER_ROWS, 0)
+    first = max(before_sequence - 1 - n_rows, 0)
     entries: list[LedgerEntry] = []
     async for entry in budget.ledger(campaign_id, after_sequence=first):
         if entry.sequence >= before_sequence:

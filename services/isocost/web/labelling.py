@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 
+from isocost.client.attended import ATTENDED_LEASE_DURATION, answer_request_id
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
-from isocost.core.ids import content_digest
 from isocost.resources.label import Label, one_hot
-from isocost.resources.queue import Lease
+from isocost.resources.queue import LEASE_ITEMS_MAX, Lease
 from isocost.resources.task import Item, Task
 from isocost.web.visit import VISIT, Visit
 
-__all__ = ["LEASE_DURATION", "routes"]
-
-#: Short, as the page's heartbeats keep it: this long after a browser is gone, its items are handed out again.
-LEASE_DURATION = timedelta(minutes=2)
-#: The most items that the page leases at once.
-_LEASE_ITEMS_MAX = 1_000
+__all__ = ["routes"]
 
 routes = web.RouteTableDef()
 
@@ -32,15 +26,15 @@ async def lease_items(request: web.Request) -> web.Response:
     """Leases items; `{"items": []}` where nothing waits."""
     visit, body = request[VISIT], await _body(request)
     n_items = body.get("n_items", 10)
-    if not isinstance(n_items, int) or not 1 <= n_items <= _LEASE_ITEMS_MAX:
-        raise InvalidArgumentError("n_items", f"{n_items!r}; give a whole number from 1 to {_LEASE_ITEMS_MAX:,}")
+    if not isinstance(n_items, int) or not 1 <= n_items <= LEASE_ITEMS_MAX:
+        raise InvalidArgumentError("n_items", f"{n_items!r}; give a whole number from 1 to {LEASE_ITEMS_MAX:,}")
     leased = await visit.queue.lease_items(
         _text(body, "request_id"),
         _text(body, "campaign_id"),
         _text(body, "source_id"),
         visit.annotator,
         n_items,
-        duration=LEASE_DURATION,
+        duration=ATTENDED_LEASE_DURATION,
     )
     if leased.lease is None or leased.task is None:
         return web.json_response({"items": []})
@@ -114,8 +108,7 @@ async def _answer(visit: Visit, answer: Mapping[str, Any], n_choices: int) -> di
     lease_id, item_id, choice = _text(answer, "lease_id"), _text(answer, "item_id"), answer.get("choice")
     if not isinstance(choice, int) or not 0 <= choice < n_choices:
         raise InvalidArgumentError("choice", f"{choice!r}; give the index of one of the {n_choices} choices, from 0")
-    # Made of the lease and the item: however often the answer is sent, it is stored and paid once.
-    request_id = f"{lease_id}:{content_digest(item_id)}"
+    request_id = answer_request_id(lease_id, item_id)
     try:
         stored = await visit.queue.answer_items(request_id, lease_id, [Label(item_id, one_hot(choice, n_choices))])
     except (FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError) as error:

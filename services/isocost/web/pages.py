@@ -10,8 +10,7 @@ from typing import Any, Final
 import jinja2
 from aiohttp import web
 
-from isocost.client.export import write_table
-from isocost.client.table import CONSENSUS, ITEMS, LEDGER, ORDERS, labels_table
+from isocost.client.campaign_export import ExportKind, export_campaign
 from isocost.client.table_file import CSV_SUFFIX, SUFFIXES
 from isocost.core.errors import (
     InvalidArgumentError,
@@ -21,11 +20,10 @@ from isocost.core.errors import (
     UnavailableError,
 )
 from isocost.report.page import page_environment
-from isocost.resources.campaign import Campaign
 from isocost.resources.task import SourceKind
 from isocost.tasks.choice_keys import ChoiceKeys
 from isocost.web.dashboard import LEDGER_ROWS, Evidences, ledger_rows, read_dashboard
-from isocost.web.visit import BUDGET, VISIT, Visit, forget, remember, requires_tokens, visit
+from isocost.web.visit import BUDGET, VISIT, forget, remember, requires_tokens, visit
 
 __all__ = ["EVIDENCES", "TEMPLATES", "render", "routes", "see_other", "templates"]
 
@@ -33,7 +31,7 @@ __all__ = ["EVIDENCES", "TEMPLATES", "render", "routes", "see_other", "templates
 TEMPLATES = web.AppKey("templates", jinja2.Environment)
 EVIDENCES = web.AppKey("evidences", Evidences)
 #: What can be taken away.
-_EXPORTS: Final = ("items", "labels", "ledger", "orders", "consensus")
+_EXPORTS: Final = tuple(kind for kind in ExportKind if kind is not ExportKind.AUDIT)
 _SUFFIXES: Final = (CSV_SUFFIX, *SUFFIXES)
 
 routes = web.RouteTableDef()
@@ -154,7 +152,7 @@ async def ledger(request: web.Request) -> web.Response:
         campaign=status.campaign,
         balance=status.balance,
         n_entries=status.n_entries,
-        entries=await ledger_rows(budget, campaign_id, before),
+        entries=await ledger_rows(budget, campaign_id, before, LEDGER_ROWS),
         newer=min(before + LEDGER_ROWS, status.n_entries + 1) if before <= status.n_entries else None,
         older=before - LEDGER_ROWS if before > LEDGER_ROWS + 1 else None,
     )
@@ -173,16 +171,16 @@ async def agreement(request: web.Request) -> web.Response:
 @routes.get("/campaigns/{campaign_id}/files/{name}")
 async def take_away(request: web.Request) -> web.StreamResponse:
     """A table as a file: `labels.csv`, `ledger.parquet`, `items.jsonl` and so on."""
-    visitor, campaign_id, name = request[VISIT], request.match_info["campaign_id"], request.match_info["name"]
+    budget, campaign_id, name = request[VISIT].budget, request.match_info["campaign_id"], request.match_info["name"]
     kind, suffix = Path(name).stem, Path(name).suffix
     if kind not in _EXPORTS or suffix not in _SUFFIXES:
         raise NotFoundError(
             f"there is no file {name!r}; take one of {', '.join(_EXPORTS)}, as {' or '.join(_SUFFIXES)}"
         )
-    campaign = (await visitor.budget.get_campaign(campaign_id)).campaign
+    await budget.get_campaign(campaign_id)
     with tempfile.TemporaryDirectory(prefix="isocost-") as folder:
         path = Path(folder) / name
-        await _write(visitor, kind, campaign, request.query.get("source_id", ""), path)
+        await export_campaign(budget, ExportKind(kind), campaign_id, request.query.get("source_id", ""), path)
         response = web.StreamResponse(
             headers={
                 "Content-Disposition": f'attachment; filename="{name}"',
@@ -196,23 +194,6 @@ async def take_away(request: web.Request) -> web.StreamResponse:
                 await response.write(block)
     await response.write_eof()
     return response
-
-
-async def _write(visitor: Visit, kind: str, campaign: Campaign, source_id: str, path: Path) -> None:
-    budget, campaign_id = visitor.budget, campaign.campaign_id
-    match kind:
-        case "items":
-            await write_table(path, ITEMS, budget.items(campaign_id))
-        case "labels":
-            await write_table(
-                path, labels_table(campaign.task.choices), budget.labels(campaign_id, source_id=source_id)
-            )
-        case "ledger":
-            await write_table(path, LEDGER, budget.ledger(campaign_id))
-        case "orders":
-            await write_table(path, ORDERS, budget.orders(campaign_id))
-        case _:
-            await write_table(path, CONSENSUS, budget.consensus(campaign_id, source_id))
 
 
 async def _sign_in_page(request: web.Request, *, problem: str = "") -> web.Response:
