@@ -118,22 +118,22 @@ async def _run(
             metrics = stack.enter_context(MetricsServer(settings))
             console.print(f"metrics on {metrics.address}")
         hosts = []
-        # The page calls the service as any client does, but has no certificate of a client to show.
-        folder = stack.enter_context(TemporaryDirectory(prefix="isocost-"))
-        socket_path = Path(folder) / "budget.sock"
+        socket_path = None
+        if web_address:
+            # The page calls the service as any client does, but has no certificate of a client to show.
+            socket_path = Path(stack.enter_context(TemporaryDirectory(prefix="isocost-"))) / "budget.sock"
         for service_name, (service, address) in services.items():
-            with_page = web_address and service_name == ServiceName.BUDGET
             host = ServiceHost(
                 service,
                 address,
                 settings,
                 metrics=metrics,
                 tracing=tracing,
-                socket_path=socket_path if with_page else None,
+                socket_path=socket_path if service_name == ServiceName.BUDGET else None,
             )
             hosts.append(await stack.enter_async_context(host))
             console.print(f"{service_name} listens on {host.address}")
-        if web_address:
+        if socket_path is not None:
             await stack.enter_async_context(_page(web_address, socket_path, settings))
         await stop.wait()
         console.print("stopping")
