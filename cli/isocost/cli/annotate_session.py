@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from rich.markup import escape
 
@@ -11,22 +10,18 @@ from isocost.cli.annotate_view import Standing, print_help, print_item
 from isocost.cli.console import console
 from isocost.cli.keyboard import End, Keyboard
 from isocost.client import BudgetClient, QueueClient
+from isocost.client.attended import ATTENDED_LEASE_DURATION, answer_request_id
 from isocost.client.queue import KeptLease
 from isocost.core.errors import FailedPreconditionError, IsocostError, PermissionDeniedError
-from isocost.core.ids import content_digest, new_id
+from isocost.core.ids import new_id
 from isocost.core.money import Money
 from isocost.resources.campaign import OrderState
 from isocost.resources.label import Label, one_hot
-from isocost.resources.queue import Lease, LeaseState
+from isocost.resources.queue import LEASE_ITEMS_MAX, Lease, LeaseState
 from isocost.resources.task import Item, Task
 from isocost.tasks.choice_keys import HELP, QUIT, SKIP, UNDO, ChoiceKeys
 
-__all__ = ["LEASE_DURATION", "AnnotateSession", "Seat"]
-
-#: Short, as heartbeats keep it: this long after a session was killed, its items are handed out again.
-LEASE_DURATION = timedelta(minutes=2)
-#: The most items that the queue hands out at once.
-_LEASE_ITEMS_MAX = 1_000
+__all__ = ["AnnotateSession", "Seat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +87,14 @@ class AnnotateSession:
         while True:
             await self._read_standing()
             # Skipped items come first again, and are passed over: ask for as many more.
-            n_items = min(self._seat.batch + len(self._skipped), _LEASE_ITEMS_MAX)
+            n_items = min(self._seat.batch + len(self._skipped), LEASE_ITEMS_MAX)
             leased = await self._queue.lease_items(
                 new_id("annotate"),
                 self._seat.campaign_id,
                 self._seat.source_id,
                 self._seat.annotator,
                 n_items,
-                duration=LEASE_DURATION,
+                duration=ATTENDED_LEASE_DURATION,
             )
             if leased.lease is None or leased.task is None:
                 self._say_nothing_waits()
@@ -148,7 +143,7 @@ class AnnotateSession:
         Raises:
             IsocostError: where it cannot be known whether it is stored; that is said too.
         """
-        request_id = f"{lease_id}:{content_digest(label.item_id)}"
+        request_id = answer_request_id(lease_id, label.item_id)
         try:
             answered = await self._queue.answer_items(request_id, lease_id, [label])
         except FailedPreconditionError as error:
@@ -197,7 +192,7 @@ class AnnotateSession:
             console.print(
                 f"Nothing is left for you: the {n_awaited:,} labels that are still awaited are in others' hands, or on "
                 "items that you have answered. What a session that was killed held is free again "
-                f"{LEASE_DURATION.total_seconds() / 60:g} minutes after it."
+                f"{ATTENDED_LEASE_DURATION.total_seconds() / 60:g} minutes after it."
             )
         else:
             console.print("Nothing waits for an answer.")

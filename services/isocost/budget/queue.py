@@ -26,18 +26,16 @@ from isocost.budget.waiting import Seat, waiting_slots
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError
 from isocost.core.ids import new_id
 from isocost.resources.label import Label
-from isocost.resources.queue import Lease, LeaseState
+from isocost.resources.queue import LEASE_ITEMS_MAX, Lease, LeaseState
 from isocost.resources.task import Item, SourceKind, Task
 
-__all__ = ["LEASE_ITEMS_MAX", "AnsweredItems", "GoldRule", "LeaseRequest", "LeasedItems", "answer_items", "lease_items"]
+__all__ = ["AnsweredItems", "GoldRule", "LeaseRequest", "LeasedItems", "answer_items", "lease_items"]
 
 _items = schema.items
 _labels = schema.labels
 _leases = schema.leases
 _orders = schema.orders
 _slots = schema.order_items
-#: Items of one lease.
-LEASE_ITEMS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)

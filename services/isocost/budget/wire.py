@@ -12,13 +12,14 @@ from google.protobuf.message import Message
 from isocost.budget.labels import check_label
 from isocost.budget.orders import OrderRequest
 from isocost.budget.plan_inputs import PlanRequest
-from isocost.budget.queue import LEASE_ITEMS_MAX, LeaseRequest
+from isocost.budget.queue import LeaseRequest
 from isocost.budget.validation import BATCH_MAX, check_count, check_text, parse_enum, parse_money
 from isocost.core.errors import InvalidArgumentError
 from isocost.resources.campaign import Campaign, Sampling, Sharing
 from isocost.resources.label import Label, Purpose
 from isocost.resources.observation import Observation
 from isocost.resources.pool import ItemState
+from isocost.resources.queue import LEASE_ITEMS_MAX
 from isocost.resources.task import CHOICES_MAX, Source, SourceKind
 from isocost.v1 import budget_service_pb2 as pb
 from isocost.v1 import queue_service_pb2 as queue_pb

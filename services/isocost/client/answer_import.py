@@ -22,13 +22,11 @@ from isocost.core.ids import new_id
 from isocost.core.money import Money
 from isocost.resources.campaign import OrderState
 from isocost.resources.label import Label
-from isocost.resources.queue import Lease, LeaseState
+from isocost.resources.queue import LEASE_ITEMS_MAX, Lease, LeaseState
 from isocost.resources.task import SourceKind
 
 __all__ = ["AnswerImport", "ImportTally", "Refusal"]
 
-#: Labels in one call, as the service's own limit for answers under a lease.
-_CALL_LABELS = 1_000
 #: How the service names one of the labels that it was sent.
 _LABEL_FIELD = re.compile(r"labels\[(\d+)\]\.(\w+)\Z")
 
@@ -105,7 +103,7 @@ class AnswerImport:
         source_id: str,
         path: Path,
         *,
-        call_labels: int = _CALL_LABELS,
+        call_labels: int = LEASE_ITEMS_MAX,
     ) -> None:
         self._budget = budget
         self._queue = queue

@@ -10,7 +10,10 @@ from isocost.resources.label import Purpose, time_from_proto, time_to_proto
 from isocost.resources.task import Item, Task
 from isocost.v1 import queue_service_pb2, resources_pb2
 
-__all__ = ["Agreement", "AnnotatorRecord", "Consensus", "Lease", "LeaseState", "Queue"]
+__all__ = ["LEASE_ITEMS_MAX", "Agreement", "AnnotatorRecord", "Consensus", "Lease", "LeaseState", "Queue"]
+
+#: Items of one lease, and answers to them in one call.
+LEASE_ITEMS_MAX = 1_000
 
 
 class LeaseState(Enum):

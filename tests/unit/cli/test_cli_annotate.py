@@ -24,7 +24,7 @@ from isocost.budget.database import Database
 from isocost.budget.service import BudgetService
 from isocost.budget.settings import BudgetSettings
 from isocost.budget.tokens import create_token
-from isocost.cli.annotate_session import LEASE_DURATION, AnnotateSession, Seat
+from isocost.cli.annotate_session import AnnotateSession, Seat
 from isocost.cli.annotate_view import print_item
 from isocost.cli.app import app
 from isocost.cli.keyboard import End, Keyboard
@@ -42,6 +42,7 @@ from isocost.client import (
     Task,
     one_hot,
 )
+from isocost.client.attended import ATTENDED_LEASE_DURATION
 from isocost.core.caller import Role
 from isocost.core.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from isocost.core.grpc_server import ServiceHost
@@ -319,7 +320,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     monkeypatch.setattr(clock, "now_us", lambda: now_us() + offsets_us[0])
 
     def pass_time() -> None:
-        offsets_us[0] += clock.us_from_delta(LEASE_DURATION + timedelta(seconds=1))
+        offsets_us[0] += clock.us_from_delta(ATTENDED_LEASE_DURATION + timedelta(seconds=1))
 
     return pass_time
 
@@ -385,7 +386,7 @@ async def test_what_a_dead_session_holds_comes_back_when_its_lease_is_over(
     address: str, later: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with QueueClient(address) as queue:
-        await queue.lease_items("dead", "c", "human", "ann", duration=LEASE_DURATION)
+        await queue.lease_items("dead", "c", "human", "ann", duration=ATTENDED_LEASE_DURATION)
     assert await session(address, ["1"]) is None
     assert "Nothing is left for you: the 5 labels" in capsys.readouterr().out
     later()
